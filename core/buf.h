@@ -1,0 +1,35 @@
+/* A growable byte buffer with a limit that is declared when it is made. Not thread-safe. */
+#ifndef WALEFS_CORE_BUF_H
+#define WALEFS_CORE_BUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/err.h"
+
+struct buf {
+    char *data; /* NUL-terminated whenever it is not NULL; the NUL is not counted in len */
+    size_t len;
+    size_t cap;
+    size_t max; /* more than this is refused */
+};
+
+#define BUF_INIT(max_bytes)                                  \
+    {                                                        \
+        .data = NULL, .len = 0, .cap = 0, .max = (max_bytes) \
+    }
+
+/* False when the limit is passed or memory is out; the content is then unchanged. */
+bool buf_append(struct buf *b, const void *data, size_t n);
+bool buf_puts(struct buf *b, const char *s);
+bool buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Makes room for N more bytes behind len, so that they can be written in place. */
+bool buf_reserve(struct buf *b, size_t n);
+
+/* "" when nothing was appended. Borrowed until the next change. */
+const char *buf_str(const struct buf *b);
+
+void buf_free(struct buf *b);
+
+#endif

@@ -1,0 +1,27 @@
+/* The lzop container, as the lzop tool writes and reads it (lzop 1.04, its own source and
+ * documentation are the reference): magic, header, blocks, a zero word; members may follow each
+ * other. Both directions stream and hold one block at a time. */
+#ifndef WALEFS_CORE_LZOP_H
+#define WALEFS_CORE_LZOP_H
+
+#include "core/stream.h"
+
+#define LZOP_BLOCK_SIZE (256u * 1024u)  /* what is written, and what lzop writes */
+#define LZOP_MAX_BLOCK_SIZE (64u << 20) /* the largest block that lzop accepts */
+#define LZOP_MAGIC_SIZE 9u
+
+/* True when N bytes at DATA (N >= LZOP_MAGIC_SIZE) begin an lzop stream. */
+bool lzop_is_magic(const void *data, size_t n);
+
+/* Yields the lzop stream of what PLAIN has: LZO1X-1, 256 KiB blocks, adler32 of the plain data, no
+ * name and no time in the header, so that equal content gives equal bytes. Blocks that do not
+ * shrink are stored. Owns PLAIN from the start, also on failure (NULL). */
+struct source *lzop_encoder(struct source *plain, struct err *err);
+
+/* Takes an lzop stream and pushes the plain bytes into PLAIN, verified block by block. finish
+ * checks that the stream was whole, then finishes PLAIN. Any violation is ERR_CORRUPT. Memory is
+ * bounded by what has really arrived, never by what a header claims. Owns PLAIN from the start,
+ * also on failure (NULL). */
+struct sink *lzop_decoder(struct sink *plain, struct err *err);
+
+#endif
