@@ -106,13 +106,27 @@ bool call_alive(const struct call *call, const char *what, struct err *err)
         return err_set(err, ERR_CANCELLED, "%s: interrupted", what);
     if (call->deadline_ms != DEADLINE_NONE && now_ms() >= call->deadline_ms)
         return err_set(err, ERR_TIMEOUT, "%s: deadline passed", what);
+    if (call_left_ms(call) == 0)
+        return err_set(err, ERR_TIMEOUT, "%s: no progress for %lld s", what,
+                       (long long)call->progress->limit_ms / 1000);
     return true;
+}
+
+void call_progress(const struct call *call)
+{
+    if (call->progress != NULL)
+        atomic_store(&call->progress->last_ms, now_ms());
 }
 
 int64_t call_left_ms(const struct call *call)
 {
-    if (call->deadline_ms == DEADLINE_NONE)
+    int64_t until = call->deadline_ms;
+    if (call->progress != NULL) {
+        int64_t limit = atomic_load(&call->progress->last_ms) + call->progress->limit_ms;
+        until = limit < until ? limit : until;
+    }
+    if (until == DEADLINE_NONE)
         return INT64_MAX;
-    int64_t left = call->deadline_ms - now_ms();
+    int64_t left = until - now_ms();
     return left > 0 ? left : 0;
 }

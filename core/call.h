@@ -51,21 +51,29 @@ void cancel_unwatch(struct cancel *c, struct cancel_watch *w);
 /* Sleeps until WAIT_MS have passed (true) or the cancel fires (false). NULL cancel: plain sleep. */
 bool cancel_sleep_ms(struct cancel *c, int64_t wait_ms);
 
-/* What a blocking operation is handed down. Plain data, borrowed for the duration of the call. */
-struct call {
-    struct cancel *cancel; /* may be NULL */
-    int64_t deadline_ms;   /* on now_ms()'s clock; DEADLINE_NONE for none */
+/* A limit on time without progress: whoever moves bytes for the call renews it. */
+struct progress {
+    int64_t limit_ms;
+    _Atomic int64_t last_ms; /* on now_ms()'s clock */
 };
 
-#define CALL_INIT                                    \
-    {                                                \
-        .cancel = NULL, .deadline_ms = DEADLINE_NONE \
-    }
+/* What a blocking operation is handed down. Plain data, borrowed for the duration of the call. */
+struct call {
+    struct cancel *cancel;     /* may be NULL */
+    int64_t deadline_ms;       /* on now_ms()'s clock; DEADLINE_NONE for none */
+    struct progress *progress; /* NULL: no such limit */
+};
+
+#define CALL_INIT {.cancel = NULL, .deadline_ms = DEADLINE_NONE, .progress = NULL}
+
+/* Bytes have moved. */
+void call_progress(const struct call *call);
 
 /* False with ERR_CANCELLED or ERR_TIMEOUT when the call must not go on. WHAT names the work. */
 bool call_alive(const struct call *call, const char *what, struct err *err);
 
-/* Milliseconds until the deadline, at least 0; INT64_MAX without one. */
+/* Milliseconds until the deadline or until the progress limit, at least 0; INT64_MAX with neither.
+ * The progress limit may move on meanwhile: ask again when the time has passed. */
 int64_t call_left_ms(const struct call *call);
 
 #endif

@@ -1,0 +1,438 @@
+#include "fs/fetch.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/spool.h"
+#include "core/waiter.h"
+#include "core/wal_check.h"
+#include "core/wal_name.h"
+
+/* Archived names do not change their content, so a copy is good until it is dropped; the limit only
+ * bounds how long the deletion or replacement by another host goes unseen. */
+#define KEEP_MS (5 * 60 * 1000)
+#define AHEAD_AT_ONCE 3u
+#define BUCKETS 256u
+
+struct entry {
+    char name[WAL_NAME_MAX];
+    struct entry *next; /* in its bucket */
+    unsigned refs;      /* waiters and the running job */
+    bool running;
+    bool background;     /* fetched ahead, and nobody waits for it yet */
+    bool used;           /* has been handed to a reader: the first to go */
+    bool dropped;        /* not in the table any more */
+    bool ahead_goes_on;  /* the job has already started its successor */
+    unsigned ahead_left; /* how many more segments the job should start after this one */
+    uint32_t segment_size;
+    int64_t touched_ms;
+    struct plain *plain; /* when it is ready */
+    struct err err;      /* when the fetch has failed */
+    struct fetcher *owner;
+};
+
+struct fetcher {
+    struct fetch_options opt;
+    struct cancel stop;
+    pthread_mutex_t lock; /* guards everything below and all entries */
+    pthread_cond_t changed;
+    struct entry *table[BUCKETS];
+    uint64_t cached_bytes;
+    unsigned ahead_running;
+};
+
+void plain_unref(struct plain *p)
+{
+    if (p == NULL || atomic_fetch_sub(&p->refs, 1) > 1)
+        return;
+    if (p->fd >= 0)
+        close(p->fd);
+    free(p);
+}
+
+static struct plain *plain_ref(struct plain *p)
+{
+    atomic_fetch_add(&p->refs, 1);
+    return p;
+}
+
+struct fetcher *fetcher_new(const struct fetch_options *options, struct err *err)
+{
+    struct fetcher *f = calloc(1, sizeof(*f));
+    if (f == NULL) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    f->opt = *options;
+    cancel_init(&f->stop);
+    pthread_mutex_init(&f->lock, NULL);
+    waiter_cond_init(&f->changed);
+    return f;
+}
+
+void fetcher_stop(struct fetcher *f)
+{
+    cancel_fire(&f->stop);
+}
+
+/* ---- the table; all of it with the lock held ---- */
+
+static struct entry **slot_of(struct fetcher *f, const char *name)
+{
+    uint32_t h = 2166136261u; /* FNV-1a */
+    for (const char *p = name; *p != '\0'; p++)
+        h = (h ^ (unsigned char)*p) * 16777619u;
+    struct entry **slot = &f->table[h % BUCKETS];
+    while (*slot != NULL && strcmp((*slot)->name, name) != 0)
+        slot = &(*slot)->next;
+    return slot;
+}
+
+static void entry_release(struct entry *e)
+{
+    if (e->refs > 0 || !e->dropped)
+        return;
+    plain_unref(e->plain);
+    free(e);
+}
+
+static void unlink_entry(struct fetcher *f, struct entry **slot)
+{
+    struct entry *e = *slot;
+    *slot = e->next;
+    e->dropped = true;
+    if (e->plain != NULL)
+        f->cached_bytes -= e->plain->size;
+    entry_release(e);
+}
+
+/* A live entry for NAME: running, or ready and young enough. */
+static struct entry *find(struct fetcher *f, const char *name)
+{
+    struct entry **slot = slot_of(f, name);
+    struct entry *e = *slot;
+    if (e != NULL && e->plain != NULL && now_ms() - e->touched_ms > KEEP_MS) {
+        unlink_entry(f, slot);
+        return NULL;
+    }
+    return e;
+}
+
+static struct entry *insert(struct fetcher *f, const char *name)
+{
+    struct entry *e = calloc(1, sizeof(*e));
+    if (e == NULL)
+        return NULL;
+    strcpy(e->name, name); /* PostgreSQL's names are far shorter */
+    e->owner = f;
+    e->running = true;
+    e->touched_ms = now_ms();
+    struct entry **slot = slot_of(f, name);
+    *slot = e;
+    return e;
+}
+
+/* What has been read goes first, oldest first; then what was fetched ahead in vain. */
+static bool goes_before(const struct entry *a, const struct entry *b)
+{
+    if (a->used != b->used)
+        return a->used;
+    return a->touched_ms < b->touched_ms;
+}
+
+static void evict(struct fetcher *f)
+{
+    while (f->cached_bytes > f->opt.cache_bytes) {
+        struct entry **victim = NULL;
+        for (size_t i = 0; i < BUCKETS; i++)
+            for (struct entry **slot = &f->table[i]; *slot != NULL; slot = &(*slot)->next)
+                if ((*slot)->plain != NULL && (victim == NULL || goes_before(*slot, *victim)))
+                    victim = slot;
+        if (victim == NULL)
+            return;
+        unlink_entry(f, victim);
+    }
+}
+
+/* ---- one fetch ---- */
+
+static uint64_t plain_limit(enum wal_kind kind)
+{
+    return kind == WAL_SEGMENT || kind == WAL_PARTIAL ? WAL_SEGMENT_MAX : WAL_TEXT_MAX;
+}
+
+/* The last part of verification: a segment has the size that its own header says. */
+static bool verify_segment(const struct plain *p, struct err *err)
+{
+    unsigned char head[WAL_HEADER_BYTES];
+    ssize_t n = spool_read(p->fd, head, sizeof(head), 0, err);
+    if (n < 0)
+        return false;
+    struct wal_header header;
+    if (!wal_header_parse(head, (size_t)n, &header, err)) {
+        err->code = ERR_CORRUPT;
+        return false;
+    }
+    if (p->size != header.segment_size)
+        return err_set(err, ERR_CORRUPT, "has %" PRIu64 " bytes instead of %" PRIu32, p->size,
+                       header.segment_size);
+    return true;
+}
+
+static void start_next_ahead(struct entry *e);
+
+static struct plain *fetch(struct entry *e, struct err *err)
+{
+    struct fetcher *f = e->owner;
+    const struct call call = {.cancel = &f->stop, .deadline_ms = DEADLINE_NONE};
+    enum wal_kind kind = wal_name_parse(e->name).kind;
+    enum openpgp_priority priority = e->background ? OPENPGP_BACKGROUND : OPENPGP_FOREGROUND;
+    struct source *body = NULL;
+    struct sink *out = NULL;
+    struct spool_result result;
+    char key[STORE_KEY_MAX];
+    bool ok = false;
+
+    struct plain *p = calloc(1, sizeof(*p));
+    if (p == NULL || !wal_key_of_name(e->name, key, sizeof(key))) {
+        free(p);
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    atomic_store(&p->refs, 1);
+    p->fd = -1;
+    body = f->opt.store->ops->get(f->opt.store, key, 0, UINT64_MAX, &p->info, &call, err);
+    if (body == NULL)
+        goto out;
+    start_next_ahead(e); /* this one exists, so the next may be asked for */
+    p->fd = spool_open(f->opt.dir, err);
+    if (p->fd < 0)
+        goto out;
+    out = spool_sink(p->fd, plain_limit(kind), false, &result, err);
+    if (out == NULL || !codec_decode(f->opt.pgp, body, out, priority, &call, err))
+        goto out;
+    p->size = result.size;
+    ok = kind != WAL_SEGMENT || verify_segment(p, err);
+out:
+    sink_close(out);
+    source_close(body);
+    if (ok)
+        return p;
+    if (err->code == ERR_CORRUPT || err->code == ERR_KEY)
+        err_context(err, "%s/%s", f->opt.store->url, key);
+    plain_unref(p);
+    return NULL;
+}
+
+static void fetch_job(void *arg)
+{
+    struct entry *e = arg;
+    struct fetcher *f = e->owner;
+    struct err err = ERR_INIT;
+    bool ahead = e->background;
+    struct plain *p = fetch(e, &err);
+
+    pthread_mutex_lock(&f->lock);
+    e->running = false;
+    e->touched_ms = now_ms();
+    if (ahead)
+        f->ahead_running--;
+    if (p != NULL && e->dropped) {
+        e->plain = p; /* for those who wait already */
+    } else if (p != NULL) {
+        e->plain = p;
+        f->cached_bytes += p->size;
+    } else {
+        e->err = err;
+        if (!e->dropped)
+            unlink_entry(f, slot_of(f, e->name));
+    }
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+
+    if (p != NULL)
+        start_next_ahead(e);
+    pthread_mutex_lock(&f->lock);
+    e->refs--;
+    entry_release(e);
+    evict(f);
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* With the lock held: a new entry whose job holds a reference. The caller submits the job. */
+static struct entry *prepare(struct fetcher *f, const char *name, bool background)
+{
+    struct entry *e = insert(f, name);
+    if (e == NULL)
+        return NULL;
+    e->refs = 1;
+    e->background = background;
+    if (background)
+        f->ahead_running++;
+    return e;
+}
+
+/* The job could not be started: it ends as failed. */
+static void job_failed(struct entry *e, const struct err *err)
+{
+    struct fetcher *f = e->owner;
+    pthread_mutex_lock(&f->lock);
+    e->running = false;
+    e->err = *err;
+    if (e->background)
+        f->ahead_running--;
+    if (!e->dropped)
+        unlink_entry(f, slot_of(f, e->name));
+    pthread_cond_broadcast(&f->changed);
+    e->refs--;
+    entry_release(e);
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* ---- reading ahead ---- */
+
+/* Starts the first segment behind NAME that is not there yet, among the next LEFT ones. */
+static void ahead(struct fetcher *f, const char *name, unsigned left, uint32_t segment_size)
+{
+    char next[WAL_NAME_MAX];
+    struct wal_name n = wal_name_parse(name);
+    struct entry *e = NULL;
+    pthread_mutex_lock(&f->lock);
+    while (left > 0 && f->ahead_running < AHEAD_AT_ONCE && !cancel_fired(&f->stop) &&
+           wal_name_next(&n, segment_size, next)) {
+        left--;
+        if (find(f, next) == NULL) {
+            e = prepare(f, next, true);
+            break;
+        }
+        n = wal_name_parse(next);
+    }
+    if (e != NULL) {
+        e->ahead_left = left;
+        e->segment_size = segment_size;
+    }
+    pthread_mutex_unlock(&f->lock);
+    struct err err = ERR_INIT;
+    if (e != NULL && !pool_submit(f->opt.pool, fetch_job, e, &err))
+        job_failed(e, &err);
+}
+
+static void start_next_ahead(struct entry *e)
+{
+    struct fetcher *f = e->owner;
+    pthread_mutex_lock(&f->lock);
+    bool go =
+        e->ahead_left > 0 && !e->ahead_goes_on && (f->ahead_running < AHEAD_AT_ONCE || !e->running);
+    e->ahead_goes_on = e->ahead_goes_on || go;
+    unsigned left = e->ahead_left;
+    pthread_mutex_unlock(&f->lock);
+    if (go)
+        ahead(f, e->name, left, e->segment_size);
+}
+
+void fetcher_ahead(struct fetcher *f, const char *name, uint32_t segment_size)
+{
+    uint64_t room = f->opt.cache_bytes / 2 / segment_size;
+    unsigned count = room < f->opt.prefetch ? (unsigned)room : f->opt.prefetch;
+    if (count > 0)
+        ahead(f, name, count, segment_size);
+}
+
+/* ---- readers ---- */
+
+struct plain *fetcher_peek(struct fetcher *f, const char *name)
+{
+    pthread_mutex_lock(&f->lock);
+    struct entry *e = find(f, name);
+    struct plain *p = e != NULL && e->plain != NULL ? plain_ref(e->plain) : NULL;
+    pthread_mutex_unlock(&f->lock);
+    return p;
+}
+
+/* Waits for one attempt. *AGAIN: the attempt was one that had been started ahead, and its failure
+ * says nothing to somebody who asks now. */
+static struct plain *get_once(struct fetcher *f, const char *name, const struct call *call,
+                              bool *again, struct err *err)
+{
+    struct plain *p = NULL;
+    struct waiter w;
+    bool start = false;
+    waiter_begin(&w, call, &f->lock, &f->changed);
+    pthread_mutex_lock(&f->lock);
+    struct entry *e = find(f, name);
+    *again = e != NULL && e->running;
+    if (e == NULL) {
+        e = prepare(f, name, false);
+        start = e != NULL;
+    }
+    if (e == NULL) {
+        pthread_mutex_unlock(&f->lock);
+        waiter_end(&w);
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    e->refs++;
+    pthread_mutex_unlock(&f->lock);
+
+    struct err start_err = ERR_INIT;
+    if (start && !pool_submit(f->opt.pool, fetch_job, e, &start_err))
+        job_failed(e, &start_err);
+
+    pthread_mutex_lock(&f->lock);
+    while (e->running && waiter_wait(&w)) {
+    }
+    if (e->plain != NULL) {
+        p = plain_ref(e->plain);
+        e->used = true;
+        e->touched_ms = now_ms();
+    } else if (!e->running) {
+        *err = e->err;
+    }
+    bool given_up = e->running;
+    e->refs--;
+    entry_release(e);
+    pthread_mutex_unlock(&f->lock);
+    waiter_end(&w);
+    if (given_up) {
+        *again = false;
+        if (call_alive(call, name, err))
+            err_set(err, ERR_TIMEOUT, "%s: took too long", name);
+    }
+    return p;
+}
+
+struct plain *fetcher_get(struct fetcher *f, const char *name, const struct call *call,
+                          struct err *err)
+{
+    bool again;
+    struct plain *p = get_once(f, name, call, &again, err);
+    if (p == NULL && again && !cancel_fired(&f->stop))
+        p = get_once(f, name, call, &again, err);
+    return p;
+}
+
+void fetcher_drop(struct fetcher *f, const char *name)
+{
+    pthread_mutex_lock(&f->lock);
+    struct entry **slot = slot_of(f, name);
+    if (*slot != NULL)
+        unlink_entry(f, slot);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fetcher_free(struct fetcher *f)
+{
+    if (f == NULL)
+        return;
+    for (size_t i = 0; i < BUCKETS; i++)
+        while (f->table[i] != NULL)
+            unlink_entry(f, &f->table[i]);
+    cancel_destroy(&f->stop);
+    pthread_cond_destroy(&f->changed);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}

@@ -1,0 +1,423 @@
+#include "fs/fs.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "fs/node.h"
+#include "fs/wal.h"
+
+static bool refuse(struct err *err, const char *what)
+{
+    return err_set(err, ERR_DENIED, "%s is not possible here", what);
+}
+
+/* ---- the root ---- */
+
+static bool root_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
+                         const struct call *call, struct err *err)
+{
+    (void)call;
+    (void)err;
+    attr_fill(fs, node, S_IFDIR, 0, 0, out);
+    out->valid_s = FIXED_VALID_S;
+    return true;
+}
+
+static bool root_lookup(struct fs *fs, struct node *dir, const char *name, struct fs_entry *out,
+                        const struct call *call, struct err *err)
+{
+    (void)dir;
+    if (strcmp(name, "wal") != 0)
+        return err_set(err, ERR_ABSENT, "%s: the archive has no such directory", name);
+    if (!fs->wal->ops->getattr(fs, fs->wal, out, call, err))
+        return false;
+    node_add_lookup(fs->inodes, fs->wal);
+    return true;
+}
+
+static bool root_list(struct fs *fs, struct dir *dir, const struct call *call, struct err *err)
+{
+    (void)fs;
+    (void)call;
+    dir->done = true;
+    return dir_add(dir, "wal", S_IFDIR, NULL, 0, err);
+}
+
+static const struct node_ops root_ops = {
+    .getattr = root_getattr, .lookup = root_lookup, .list = root_list};
+
+/* ---- life ---- */
+
+struct fs *fs_new(const struct fs_options *options, struct err *err)
+{
+    static const struct node_template root = {.ops = &root_ops};
+    struct fs *fs = calloc(1, sizeof(*fs));
+    if (fs == NULL) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    cancel_init(&fs->stop);
+    fs->opt = *options;
+    fs->persistence =
+        (struct persistence){.hard = options->hard, .soft_timeout_ms = options->soft_timeout_ms};
+    fs->stage_env =
+        (struct stage_env){.pgp = options->pgp, .pool = options->pool, .dir = options->cache_dir};
+    const struct fetch_options fetch = {.store = options->store,
+                                        .pgp = options->pgp,
+                                        .pool = options->pool,
+                                        .dir = options->cache_dir,
+                                        .cache_bytes = options->cache_bytes,
+                                        .prefetch = options->prefetch};
+    fs->inodes = inode_table_new(&root, err);
+    fs->fetcher = fs->inodes == NULL ? NULL : fetcher_new(&fetch, err);
+    if (fs->fetcher == NULL)
+        goto fail;
+    struct node *top = inode_get(fs->inodes, INODE_ROOT);
+    fs->wal = inode_obtain(fs->inodes, top, "wal", &wal_dir_template, err);
+    if (fs->wal != NULL)
+        return fs;
+fail:
+    fs_free(fs);
+    return NULL;
+}
+
+void fs_stop(struct fs *fs)
+{
+    cancel_fire(&fs->stop);
+    fetcher_stop(fs->fetcher);
+}
+
+void fs_free(struct fs *fs)
+{
+    if (fs == NULL)
+        return;
+    inode_table_free(fs->inodes);
+    fetcher_free(fs->fetcher);
+    cancel_destroy(&fs->stop);
+    free(fs);
+}
+
+/* ---- shared by the kinds ---- */
+
+void attr_fill(const struct fs *fs, const struct node *node, mode_t type, uint64_t size,
+               int64_t mtime_s, struct fs_entry *out)
+{
+    bool dir = type == S_IFDIR;
+    memset(out, 0, sizeof(*out));
+    out->id = node->id;
+    out->valid_s = ENTRY_VALID_S;
+    out->attr.st_ino = node->id;
+    out->attr.st_mode = type | (dir ? 0700 : 0600);
+    out->attr.st_nlink = dir ? 2 : 1;
+    out->attr.st_uid = fs->opt.uid;
+    out->attr.st_gid = fs->opt.gid;
+    out->attr.st_size = (off_t)size;
+    out->attr.st_blocks = (blkcnt_t)((size + 511) / 512);
+    out->attr.st_blksize = IO_BYTES;
+    out->attr.st_mtim.tv_sec = out->attr.st_atim.tv_sec = out->attr.st_ctim.tv_sec = mtime_s;
+}
+
+bool dir_add(struct dir *dir, const char *name, mode_t type, const uint64_t *size, int64_t mtime_s,
+             struct err *err)
+{
+    if ((dir->count & (dir->count - 1)) == 0) { /* full at every power of two */
+        size_t cap = dir->count == 0 ? 1 : dir->count * 2;
+        struct dir_item *items = realloc(dir->items, cap * sizeof(*items));
+        if (items == NULL)
+            return err_set(err, ERR_NO_MEMORY, "out of memory");
+        dir->items = items;
+    }
+    char *copy = strdup(name);
+    if (copy == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    dir->items[dir->count++] = (struct dir_item){.name = copy,
+                                                 .type = type,
+                                                 .known = size != NULL,
+                                                 .size = size == NULL ? 0 : *size,
+                                                 .mtime_s = mtime_s};
+    return true;
+}
+
+/* ---- nodes ---- */
+
+static struct node *get_node(struct fs *fs, uint64_t id, struct err *err)
+{
+    struct node *node = inode_get(fs->inodes, id);
+    if (node == NULL)
+        err_set(err, ERR_INVALID, "inode %llu is not known", (unsigned long long)id);
+    return node;
+}
+
+static bool name_ok(const char *name, struct err *err)
+{
+    size_t len = strlen(name);
+    if (len == 0 || len > INODE_NAME_MAX || strchr(name, '/') != NULL)
+        return err_set(err, ERR_INVALID, "not a valid file name");
+    return true;
+}
+
+bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, struct fs_entry *out,
+               const struct call *call, struct err *err)
+{
+    struct node *dir = get_node(fs, parent, err);
+    if (dir == NULL)
+        return false;
+    bool ok;
+    if (dir->ops->lookup == NULL)
+        ok = refuse(err, "looking up a name");
+    else
+        ok = name_ok(name, err) && dir->ops->lookup(fs, dir, name, out, call, err);
+    node_unref(fs->inodes, dir);
+    return ok;
+}
+
+void fs_forget(struct fs *fs, uint64_t id, uint64_t count)
+{
+    inode_forget(fs->inodes, id, count);
+}
+
+bool fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out, const struct call *call,
+                struct err *err)
+{
+    struct node *node = get_node(fs, id, err);
+    if (node == NULL)
+        return false;
+    bool ok = node->ops->getattr(fs, node, out, call, err);
+    node_unref(fs->inodes, node);
+    return ok;
+}
+
+bool fs_setattr(struct fs *fs, uint64_t id, const struct fs_setattr *set, struct handle *handle,
+                struct fs_entry *out, const struct call *call, struct err *err)
+{
+    struct node *node = get_node(fs, id, err);
+    if (node == NULL)
+        return false;
+    bool ok = node->ops->setattr == NULL
+                  ? node->ops->getattr(fs, node, out, call, err)
+                  : node->ops->setattr(fs, node, set, handle, out, call, err);
+    node_unref(fs->inodes, node);
+    return ok;
+}
+
+bool fs_create(struct fs *fs, uint64_t parent, const char *name, int flags, mode_t mode, pid_t pid,
+               struct fs_entry *out, struct handle **handle, const struct call *call,
+               struct err *err)
+{
+    struct node *dir = get_node(fs, parent, err);
+    if (dir == NULL)
+        return false;
+    bool ok;
+    if (dir->ops->create == NULL)
+        ok = refuse(err, "making a file");
+    else
+        ok = name_ok(name, err) &&
+             dir->ops->create(fs, dir, name, flags, mode, pid, out, handle, call, err);
+    node_unref(fs->inodes, dir);
+    return ok;
+}
+
+bool fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct handle **handle,
+             const struct call *call, struct err *err)
+{
+    struct node *node = get_node(fs, id, err);
+    if (node == NULL)
+        return false;
+    bool ok = node->ops->open == NULL ? refuse(err, "opening it")
+                                      : node->ops->open(fs, node, flags, pid, handle, call, err);
+    node_unref(fs->inodes, node);
+    return ok;
+}
+
+bool fs_unlink(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
+               struct err *err)
+{
+    struct node *dir = get_node(fs, parent, err);
+    if (dir == NULL)
+        return false;
+    bool ok = dir->ops->unlink == NULL ? refuse(err, "deleting")
+                                       : dir->ops->unlink(fs, dir, name, call, err);
+    node_unref(fs->inodes, dir);
+    return ok;
+}
+
+bool fs_rename(struct fs *fs, uint64_t parent, const char *name, uint64_t new_parent,
+               const char *new_name, bool no_replace, const struct call *call, struct err *err)
+{
+    if (parent != new_parent)
+        return refuse(err, "renaming between directories");
+    struct node *dir = get_node(fs, parent, err);
+    if (dir == NULL)
+        return false;
+    bool ok;
+    if (dir->ops->rename == NULL)
+        ok = refuse(err, "renaming");
+    else
+        ok = name_ok(new_name, err) &&
+             dir->ops->rename(fs, dir, name, new_name, no_replace, call, err);
+    node_unref(fs->inodes, dir);
+    return ok;
+}
+
+bool fs_statfs(struct fs *fs, struct statvfs *out, struct err *err)
+{
+    (void)err;
+    /* an object store is as good as endless; a directory knows its limits */
+    uint64_t total = UINT64_C(1) << 50, left = total;
+    struct store *store = fs->opt.store;
+    if (store->ops->space != NULL)
+        (void)store->ops->space(store, &total, &left);
+    memset(out, 0, sizeof(*out));
+    out->f_bsize = IO_BYTES;
+    out->f_frsize = 4096;
+    out->f_blocks = total / 4096;
+    out->f_bfree = out->f_bavail = left / 4096;
+    out->f_files = UINT32_MAX;
+    out->f_ffree = out->f_favail = UINT32_MAX;
+    out->f_namemax = INODE_NAME_MAX;
+    return true;
+}
+
+void fs_path(struct fs *fs, uint64_t id, char *out, size_t cap)
+{
+    char name[INODE_NAME_MAX + 1];
+    struct node *node = inode_get(fs->inodes, id);
+    if (node == NULL) {
+        (void)snprintf(out, cap, "inode %llu", (unsigned long long)id);
+        return;
+    }
+    node_name(fs->inodes, node, name);
+    if (node->parent == fs->wal)
+        (void)snprintf(out, cap, "wal/%s", name);
+    else
+        (void)snprintf(out, cap, "%s", node->parent == NULL ? "/" : name);
+    node_unref(fs->inodes, node);
+}
+
+/* ---- handles ---- */
+
+bool fs_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,
+             struct fs_bytes *out, const struct call *call, struct err *err)
+{
+    return handle->ops->read(fs, handle, offset, size, out, call, err);
+}
+
+bool fs_write(struct fs *fs, struct handle *handle, const void *data, size_t n, uint64_t offset,
+              const struct call *call, struct err *err)
+{
+    if (handle->ops->write == NULL)
+        return refuse(err, "writing");
+    return handle->ops->write(fs, handle, data, n, offset, call, err);
+}
+
+bool fs_flush(struct fs *fs, struct handle *handle, pid_t pid, const struct call *call,
+              struct err *err)
+{
+    return handle->ops->flush == NULL || handle->ops->flush(fs, handle, pid, call, err);
+}
+
+bool fs_fsync(struct fs *fs, struct handle *handle, const struct call *call, struct err *err)
+{
+    return handle->ops->fsync == NULL || handle->ops->fsync(fs, handle, call, err);
+}
+
+void fs_release(struct fs *fs, struct handle *handle)
+{
+    handle->ops->release(fs, handle);
+}
+
+/* ---- directories ---- */
+
+static void dir_clear(struct dir *dir)
+{
+    for (size_t i = 0; i < dir->count; i++)
+        free(dir->items[i].name);
+    free(dir->items);
+    dir->items = NULL;
+    dir->count = 0;
+}
+
+static void dir_rewind(struct dir *dir)
+{
+    dir_clear(dir);
+    free(dir->token);
+    dir->token = NULL;
+    dir->first = 0;
+    dir->done = false;
+}
+
+bool fs_opendir(struct fs *fs, uint64_t id, struct dir **out, const struct call *call,
+                struct err *err)
+{
+    (void)call;
+    struct node *node = get_node(fs, id, err);
+    if (node == NULL)
+        return false;
+    struct dir *dir = node->ops->list == NULL ? NULL : calloc(1, sizeof(*dir));
+    if (dir == NULL) {
+        bool can = node->ops->list != NULL;
+        node_unref(fs->inodes, node);
+        return can ? err_set(err, ERR_NO_MEMORY, "out of memory") : refuse(err, "listing");
+    }
+    dir->node = node;
+    *out = dir;
+    return true;
+}
+
+void fs_releasedir(struct fs *fs, struct dir *dir)
+{
+    dir_rewind(dir);
+    node_unref(fs->inodes, dir->node);
+    free(dir);
+}
+
+/* Makes the window hold item INDEX, or sets dir->done with INDEX behind its end. A window that has
+ * been left behind is only found again from the start. */
+static bool dir_seek(struct fs *fs, struct dir *dir, uint64_t index, const struct call *call,
+                     struct err *err)
+{
+    if (index < dir->first)
+        dir_rewind(dir);
+    while (index >= dir->first + dir->count && !dir->done) {
+        dir->first += dir->count;
+        dir_clear(dir);
+        if (!dir->node->ops->list(fs, dir, call, err)) {
+            dir_rewind(dir);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Offsets: 0 ".", 1 "..", 2 and up the items. */
+bool fs_readdir(struct fs *fs, struct dir *dir, uint64_t offset, bool plus, fs_emit *emit,
+                void *arg, const struct call *call, struct err *err)
+{
+    if (offset == 0 && !emit(arg, ".", S_IFDIR, NULL, ++offset))
+        return true;
+    if (offset == 1 && !emit(arg, "..", S_IFDIR, NULL, ++offset))
+        return true;
+    for (uint64_t index = offset - 2;; index++) {
+        if (!dir_seek(fs, dir, index, call, err))
+            return false;
+        if (index >= dir->first + dir->count)
+            return true;
+        const struct dir_item *item = &dir->items[index - dir->first];
+        struct fs_entry entry;
+        bool known = plus && item->known && dir->node->ops->entry_of_item != NULL;
+        if (known && !dir->node->ops->entry_of_item(fs, dir->node, item, &entry, err))
+            return false;
+        if (!emit(arg, item->name, item->type, known ? &entry : NULL, index + 3)) {
+            if (known)
+                fs_forget(fs, entry.id, 1);
+            return true;
+        }
+        /* what was emitted is answered before the store is asked for more */
+        if (index + 1 == dir->first + dir->count && !dir->done)
+            return true;
+    }
+}

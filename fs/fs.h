@@ -1,0 +1,121 @@
+/* The file system, as its callers see it: the FUSE adapter (fuse.c) and the tests, which need no
+ * kernel. Functions block and may be called from any thread; each takes a call through which it can
+ * be cancelled. False comes with an error, which fs_errno turns into an errno. */
+#ifndef WALEFS_FS_FS_H
+#define WALEFS_FS_FS_H
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "core/call.h"
+#include "core/openpgp.h"
+#include "core/pool.h"
+#include "core/store.h"
+
+struct fs;
+struct handle;
+struct dir;
+
+struct fs_options {
+    struct store *store; /* borrowed, like pgp and pool: they outlive the file system */
+    struct openpgp *pgp;
+    struct pool *pool;
+    uid_t uid; /* who owns everything */
+    gid_t gid;
+    bool read_only;
+    bool hard;                /* reads wait for the store for ever */
+    int64_t soft_timeout_ms;  /* else for this long */
+    int64_t write_timeout_ms; /* publishing gives up after this long without progress */
+    const char *cache_dir;    /* where anonymous files go; borrowed */
+    uint64_t cache_bytes;
+    unsigned prefetch;
+};
+
+struct fs *fs_new(const struct fs_options *options, struct err *err);
+/* Cancels what is under way in the background. Before pool_free, which waits for it. */
+void fs_stop(struct fs *fs);
+/* After pool_free; no call may be under way. NULL is allowed. */
+void fs_free(struct fs *fs);
+
+/* What a lookup or getattr says. */
+struct fs_entry {
+    uint64_t id;
+    struct stat attr;
+    double valid_s; /* how long it may be cached */
+};
+
+/* On success the kernel's lookup count of the entry has gone up by one; fs_forget takes it back. */
+bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, struct fs_entry *out,
+               const struct call *call, struct err *err);
+void fs_forget(struct fs *fs, uint64_t id, uint64_t count);
+
+bool fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out, const struct call *call,
+                struct err *err);
+
+struct fs_setattr {
+    bool set_size, set_mode, set_mtime;
+    uint64_t size;
+    mode_t mode;
+    int64_t mtime_s; /* INT64_MIN: now */
+};
+
+/* HANDLE may be NULL (by path). */
+bool fs_setattr(struct fs *fs, uint64_t id, const struct fs_setattr *set, struct handle *handle,
+                struct fs_entry *out, const struct call *call, struct err *err);
+
+/* PID is the calling thread's id, 0 when unknown. Counts a lookup as fs_lookup does. */
+bool fs_create(struct fs *fs, uint64_t parent, const char *name, int flags, mode_t mode, pid_t pid,
+               struct fs_entry *out, struct handle **handle, const struct call *call,
+               struct err *err);
+bool fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct handle **handle,
+             const struct call *call, struct err *err);
+
+/* Where the bytes of a read lie: SIZE bytes (0 at the end) at OFFSET of FD, which stays open and
+ * unchanged until the handle is released. */
+struct fs_bytes {
+    int fd;
+    uint64_t offset;
+    size_t size;
+};
+
+bool fs_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,
+             struct fs_bytes *out, const struct call *call, struct err *err);
+bool fs_write(struct fs *fs, struct handle *handle, const void *data, size_t n, uint64_t offset,
+              const struct call *call, struct err *err);
+
+/* close(2) by process of thread PID: publishes when this close is the one that finishes the file.
+ */
+bool fs_flush(struct fs *fs, struct handle *handle, pid_t pid, const struct call *call,
+              struct err *err);
+bool fs_fsync(struct fs *fs, struct handle *handle, const struct call *call, struct err *err);
+/* Frees the handle. What is still unpublished, and was not given up by its writer, is published in
+ * the background. */
+void fs_release(struct fs *fs, struct handle *handle);
+
+bool fs_unlink(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
+               struct err *err);
+
+/* NO_REPLACE: fail when the new name exists (RENAME_NOREPLACE). */
+bool fs_rename(struct fs *fs, uint64_t parent, const char *name, uint64_t new_parent,
+               const char *new_name, bool no_replace, const struct call *call, struct err *err);
+
+bool fs_opendir(struct fs *fs, uint64_t id, struct dir **dir, const struct call *call,
+                struct err *err);
+void fs_releasedir(struct fs *fs, struct dir *dir);
+
+/* Called for each entry. ENTRY is NULL for an entry whose attributes are not known, else a lookup
+ * has been counted for it. NEXT is the offset to go on from. False: no room; this entry was not
+ * taken (and its lookup is uncounted by fs_readdir). */
+typedef bool fs_emit(void *arg, const char *name, mode_t type, const struct fs_entry *entry,
+                     uint64_t next);
+
+/* One user of DIR at a time, which is what the kernel does. PLUS: with attributes where known. */
+bool fs_readdir(struct fs *fs, struct dir *dir, uint64_t offset, bool plus, fs_emit *emit,
+                void *arg, const struct call *call, struct err *err);
+
+bool fs_statfs(struct fs *fs, struct statvfs *out, struct err *err);
+
+/* For log lines: "wal/NAME". */
+void fs_path(struct fs *fs, uint64_t id, char *out, size_t cap);
+
+#endif

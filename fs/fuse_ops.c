@@ -1,0 +1,517 @@
+/* FUSE's operations: each decodes, calls fs/, replies exactly once. A failure is logged here, where
+ * the request ends. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "fs/errno.h"
+#include "fs/fuse_internal.h"
+
+/* Each reader that waits for the store has one request of this kind under way; the kernel's default
+ * of 12 would let a few of them hold up all others. */
+#define MAX_BACKGROUND 512u
+
+static struct fuse_server *server_of(fuse_req_t req)
+{
+    return fuse_req_userdata(req);
+}
+
+static struct fs *fs_of(fuse_req_t req)
+{
+    return server_of(req)->opt.fs;
+}
+
+static pid_t pid_of(fuse_req_t req)
+{
+    return fuse_req_ctx(req)->pid;
+}
+
+static void on_interrupt(fuse_req_t req, void *data)
+{
+    request_interrupt(&server_of(req)->requests, (uint64_t)(uintptr_t)data);
+}
+
+static void begin(fuse_req_t req, struct request *r, bool publishing)
+{
+    request_begin(&server_of(req)->requests, r, publishing);
+    fuse_req_interrupt_func(req, on_interrupt, (void *)(uintptr_t)r->number);
+}
+
+static void end(struct fuse_server *server, struct request *r)
+{
+    request_end(&server->requests, r);
+}
+
+/* An absent name is an answer like another; refusals are the caller's affair, but an operator
+ * should find them; the rest is trouble. */
+static void log_failure(const char *operation, const char *path, const struct err *err)
+{
+    enum log_level level = LOG_LEVEL_ERROR;
+    if (err->code == ERR_ABSENT || err->code == ERR_UNSUPPORTED)
+        level = LOG_LEVEL_DEBUG;
+    else if (err->code == ERR_CANCELLED)
+        level = LOG_LEVEL_INFO;
+    log_write(level, "%s %s: %s [%s]", operation, path, err->text, err_name(err->code));
+}
+
+static void fail(fuse_req_t req, const char *operation, fuse_ino_t ino, const char *name,
+                 const struct err *err)
+{
+    char path[512];
+    fs_path(fs_of(req), ino, path, sizeof(path));
+    if (name != NULL) {
+        size_t len = strlen(path);
+        (void)snprintf(path + len, sizeof(path) - len, "/%s", name);
+    }
+    log_failure(operation, path, err);
+    fuse_reply_err(req, fs_errno(err));
+}
+
+static struct handle *handle_of(const struct fuse_file_info *fi)
+{
+    return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static struct fuse_entry_param entry_param(const struct fs_entry *e)
+{
+    return (struct fuse_entry_param){.ino = e->id,
+                                     .generation = 1,
+                                     .attr = e->attr,
+                                     .attr_timeout = e->valid_s,
+                                     .entry_timeout = e->valid_s};
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+    (void)userdata;
+    unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
+                      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO;
+    conn->want = conn->capable & wanted;
+    conn->max_write = 1u << 20;
+    conn->max_background = MAX_BACKGROUND;
+    conn->congestion_threshold = MAX_BACKGROUND;
+    conn->time_gran = 1000000000;
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct fs_entry entry;
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (!fs_lookup(server->opt.fs, parent, name, &entry, &r.call, &err)) {
+        fail(req, "lookup", parent, name, &err);
+    } else {
+        struct fuse_entry_param e = entry_param(&entry);
+        if (fuse_reply_entry(req, &e) != 0) /* interrupted: the kernel did not get it */
+            fs_forget(server->opt.fs, entry.id, 1);
+    }
+    end(server, &r);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count)
+{
+    fs_forget(fs_of(req), ino, count);
+    fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+    for (size_t i = 0; i < count; i++)
+        fs_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+    fuse_reply_none(req);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)fi;
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct fs_entry entry;
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (fs_getattr(server->opt.fs, ino, &entry, &r.call, &err))
+        fuse_reply_attr(req, &entry.attr, entry.valid_s);
+    else
+        fail(req, "stat", ino, NULL, &err);
+    end(server, &r);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+                       struct fuse_file_info *fi)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct fs_entry entry;
+    struct err err = ERR_INIT;
+    const struct fs_setattr set = {
+        .set_size = (to_set & FUSE_SET_ATTR_SIZE) != 0,
+        .size = (uint64_t)attr->st_size,
+        .set_mode = (to_set & FUSE_SET_ATTR_MODE) != 0,
+        .mode = attr->st_mode,
+        .set_mtime = (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) != 0,
+        .mtime_s = (to_set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? INT64_MIN : attr->st_mtim.tv_sec};
+    begin(req, &r, false);
+    if (fs_setattr(server->opt.fs, ino, &set, fi == NULL ? NULL : handle_of(fi), &entry, &r.call,
+                   &err))
+        fuse_reply_attr(req, &entry.attr, entry.valid_s);
+    else
+        fail(req, "change", ino, NULL, &err);
+    end(server, &r);
+}
+
+/* Reads and writes come straight to us: nothing that was archived is served from a page cache that
+ * another host's view could make stale, and a waiting read can be interrupted. */
+static void set_open_flags(struct fuse_file_info *fi, struct handle *handle)
+{
+    fi->fh = (uint64_t)(uintptr_t)handle;
+    fi->direct_io = 1;
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *fi)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct fs_entry entry;
+    struct handle *handle;
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (!fs_create(server->opt.fs, parent, name, fi->flags, mode, pid_of(req), &entry, &handle,
+                   &r.call, &err)) {
+        fail(req, "create", parent, name, &err);
+    } else {
+        struct fuse_entry_param e = entry_param(&entry);
+        set_open_flags(fi, handle);
+        if (fuse_reply_create(req, &e, fi) != 0) {
+            fs_release(server->opt.fs, handle);
+            fs_forget(server->opt.fs, entry.id, 1);
+        }
+    }
+    end(server, &r);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct handle *handle;
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (!fs_open(server->opt.fs, ino, fi->flags, pid_of(req), &handle, &r.call, &err)) {
+        fail(req, "open", ino, NULL, &err);
+    } else {
+        set_open_flags(fi, handle);
+        if (fuse_reply_open(req, fi) != 0)
+            fs_release(server->opt.fs, handle);
+    }
+    end(server, &r);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                    struct fuse_file_info *fi)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct fs_bytes bytes;
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (!fs_read(server->opt.fs, handle_of(fi), (uint64_t)offset, size, &bytes, &r.call, &err)) {
+        fail(req, "read", ino, NULL, &err);
+    } else if (bytes.size == 0) {
+        fuse_reply_buf(req, NULL, 0);
+    } else {
+        struct fuse_bufvec data = FUSE_BUFVEC_INIT(bytes.size);
+        data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+        data.buf[0].fd = bytes.fd;
+        data.buf[0].pos = (off_t)bytes.offset;
+        fuse_reply_data(req, &data, 0);
+    }
+    end(server, &r);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
+                     struct fuse_file_info *fi)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (fs_write(server->opt.fs, handle_of(fi), data, size, (uint64_t)offset, &r.call, &err))
+        fuse_reply_write(req, size);
+    else
+        fail(req, "write", ino, NULL, &err);
+    end(server, &r);
+}
+
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct err err = ERR_INIT;
+    begin(req, &r, true);
+    if (fs_flush(server->opt.fs, handle_of(fi), pid_of(req), &r.call, &err))
+        fuse_reply_err(req, 0);
+    else
+        fail(req, "close", ino, NULL, &err);
+    end(server, &r);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)datasync;
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct err err = ERR_INIT;
+    begin(req, &r, true);
+    if (fs_fsync(server->opt.fs, handle_of(fi), &r.call, &err))
+        fuse_reply_err(req, 0);
+    else
+        fail(req, "fsync", ino, NULL, &err);
+    end(server, &r);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    struct fuse_server *server = server_of(req);
+    struct handle *handle = handle_of(fi);
+    struct request r;
+    request_begin(&server->requests, &r, true); /* it may publish: the end of the mount waits */
+    fuse_reply_err(req, 0);                     /* nobody can hear of an error any more */
+    fs_release(server->opt.fs, handle);
+    request_end(&server->requests, &r);
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+                         struct fuse_file_info *fi)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct fs_entry entry;
+    struct err err = ERR_INIT;
+    if (mode != 0) {
+        fuse_reply_err(req, EOPNOTSUPP);
+        return;
+    }
+    begin(req, &r, false);
+    uint64_t end_at = (uint64_t)offset + (uint64_t)length;
+    bool ok = fs_getattr(server->opt.fs, ino, &entry, &r.call, &err);
+    if (ok && (uint64_t)entry.attr.st_size < end_at) {
+        const struct fs_setattr set = {.set_size = true, .size = end_at};
+        ok = fs_setattr(server->opt.fs, ino, &set, handle_of(fi), &entry, &r.call, &err);
+    }
+    if (ok)
+        fuse_reply_err(req, 0);
+    else
+        fail(req, "allocate", ino, NULL, &err);
+    end(server, &r);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct err err = ERR_INIT;
+    begin(req, &r, true);
+    if (fs_unlink(server->opt.fs, parent, name, &r.call, &err))
+        fuse_reply_err(req, 0);
+    else
+        fail(req, "delete", parent, name, &err);
+    end(server, &r);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+                      const char *new_name, unsigned flags)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct err err = ERR_INIT;
+    if ((flags & ~(unsigned)RENAME_NOREPLACE) != 0) {
+        fuse_reply_err(req, EINVAL);
+        return;
+    }
+    begin(req, &r, true);
+    if (fs_rename(server->opt.fs, parent, name, new_parent, new_name,
+                  (flags & RENAME_NOREPLACE) != 0, &r.call, &err))
+        fuse_reply_err(req, 0);
+    else
+        fail(req, "rename", parent, name, &err);
+    end(server, &r);
+}
+
+/* ---- what does not exist in this tree: refused as by a file system that forbids it ---- */
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    (void)parent;
+    (void)name;
+    (void)mode;
+    fuse_reply_err(req, EPERM);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    (void)parent;
+    (void)name;
+    fuse_reply_err(req, EPERM);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+    (void)rdev;
+    op_mkdir(req, parent, name, mode);
+}
+
+static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+{
+    (void)link;
+    op_rmdir(req, parent, name);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
+{
+    (void)ino;
+    op_rmdir(req, parent, name);
+}
+
+/* ---- directories ---- */
+
+static struct dir *dir_of(const struct fuse_file_info *fi)
+{
+    return (struct dir *)(uintptr_t)fi->fh;
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct dir *dir;
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (fs_opendir(server->opt.fs, ino, &dir, &r.call, &err)) {
+        fi->fh = (uint64_t)(uintptr_t)dir;
+        if (fuse_reply_open(req, fi) != 0)
+            fs_releasedir(server->opt.fs, dir);
+    } else {
+        fail(req, "list", ino, NULL, &err);
+    }
+    end(server, &r);
+}
+
+struct listing {
+    fuse_req_t req;
+    char *data;
+    size_t size, used;
+    bool plus;
+};
+
+static bool emit(void *arg, const char *name, mode_t type, const struct fs_entry *entry,
+                 uint64_t next)
+{
+    struct listing *l = arg;
+    size_t left = l->size - l->used, need;
+    if (l->plus) {
+        /* inode 0: the kernel takes name and type, and looks it up when somebody asks */
+        struct fuse_entry_param e = {.attr = {.st_mode = type, .st_ino = UINT32_MAX}};
+        if (entry != NULL)
+            e = entry_param(entry);
+        need = fuse_add_direntry_plus(l->req, l->data + l->used, left, name, &e, (off_t)next);
+    } else {
+        const struct stat st = {.st_mode = type, .st_ino = UINT32_MAX};
+        need = fuse_add_direntry(l->req, l->data + l->used, left, name, &st, (off_t)next);
+    }
+    if (need > left)
+        return false;
+    l->used += need;
+    return true;
+}
+
+static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                           struct fuse_file_info *fi, bool plus)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct err err = ERR_INIT;
+    struct listing l = {.req = req, .data = malloc(size), .size = size, .plus = plus};
+    begin(req, &r, false);
+    if (l.data == NULL)
+        err_set(&err, ERR_NO_MEMORY, "out of memory");
+    if (l.data != NULL &&
+        fs_readdir(server->opt.fs, dir_of(fi), (uint64_t)offset, plus, emit, &l, &r.call, &err))
+        fuse_reply_buf(req, l.data, l.used);
+    else
+        fail(req, "list", ino, NULL, &err);
+    free(l.data);
+    end(server, &r);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                       struct fuse_file_info *fi)
+{
+    read_directory(req, ino, size, offset, fi, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                           struct fuse_file_info *fi)
+{
+    read_directory(req, ino, size, offset, fi, true);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    (void)ino;
+    fs_releasedir(fs_of(req), dir_of(fi));
+    fuse_reply_err(req, 0);
+}
+
+/* What was renamed or published is in the store already. */
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+    (void)ino;
+    (void)datasync;
+    (void)fi;
+    fuse_reply_err(req, 0);
+}
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+    struct statvfs st;
+    struct err err = ERR_INIT;
+    if (fs_statfs(fs_of(req), &st, &err))
+        fuse_reply_statfs(req, &st);
+    else
+        fail(req, "statfs", ino, NULL, &err);
+}
+
+const struct fuse_lowlevel_ops fuse_handlers = {.init = op_init,
+                                                .lookup = op_lookup,
+                                                .forget = op_forget,
+                                                .forget_multi = op_forget_multi,
+                                                .getattr = op_getattr,
+                                                .setattr = op_setattr,
+                                                .create = op_create,
+                                                .open = op_open,
+                                                .read = op_read,
+                                                .write = op_write,
+                                                .flush = op_flush,
+                                                .fsync = op_fsync,
+                                                .release = op_release,
+                                                .fallocate = op_fallocate,
+                                                .unlink = op_unlink,
+                                                .rename = op_rename,
+                                                .mkdir = op_mkdir,
+                                                .rmdir = op_rmdir,
+                                                .mknod = op_mknod,
+                                                .symlink = op_symlink,
+                                                .link = op_link,
+                                                .opendir = op_opendir,
+                                                .readdir = op_readdir,
+                                                .readdirplus = op_readdirplus,
+                                                .releasedir = op_releasedir,
+                                                .fsyncdir = op_fsyncdir,
+                                                .statfs = op_statfs};

@@ -1,0 +1,226 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/buf.h"
+#include "core/log.h"
+#include "fs/fuse_internal.h"
+#include "fs/unmount.h"
+
+/* The fixed head of every request and the opcodes that matter here; include/uapi/linux/fuse.h. */
+struct in_header {
+    uint32_t len;
+    uint32_t opcode;
+};
+enum { OP_FORGET = 2, OP_INIT = 26, OP_INTERRUPT = 36, OP_DESTROY = 38, OP_BATCH_FORGET = 42 };
+
+struct delivery {
+    struct fuse_server *server;
+    struct fuse_buf buf;
+};
+
+/* A comma in an option's value would end it. */
+static bool append_escaped(struct buf *b, const char *value)
+{
+    for (; *value != '\0'; value++)
+        if (((*value == ',' || *value == '\\') && !buf_puts(b, "\\")) || !buf_append(b, value, 1))
+            return false;
+    return true;
+}
+
+static struct fuse_session *make_session(struct fuse_server *s)
+{
+    struct fuse_session *session = NULL;
+    struct buf mount_options = BUF_INIT(8192);
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    bool ok = buf_puts(&mount_options,
+                       "-osubtype=walefs,default_permissions,noatime,nodev,nosuid,fsname=") &&
+              append_escaped(&mount_options, s->opt.source) &&
+              (!s->opt.read_only || buf_puts(&mount_options, ",ro")) &&
+              (!s->opt.allow_other || buf_puts(&mount_options, ",allow_other"));
+    ok = ok && fuse_opt_add_arg(&args, "walefs") == 0 &&
+         fuse_opt_add_arg(&args, buf_str(&mount_options)) == 0 &&
+         (!s->opt.debug || fuse_opt_add_arg(&args, "-d") == 0);
+    if (ok)
+        session = fuse_session_new(&args, &fuse_handlers, sizeof(fuse_handlers), s);
+    fuse_opt_free_args(&args);
+    buf_free(&mount_options);
+    return session;
+}
+
+static bool explain_mount_failure(const struct fuse_server *s, struct err *err)
+{
+    if (access("/dev/fuse", F_OK) != 0)
+        return err_set(err, ERR_LOCAL,
+                       "cannot mount on %s: /dev/fuse is missing (load the fuse "
+                       "kernel module, or give the container that device)",
+                       s->opt.mountpoint);
+    if (geteuid() != 0 && access("/dev/fuse", R_OK | W_OK) != 0)
+        return err_set(err, ERR_LOCAL, "cannot mount on %s: no right to open /dev/fuse",
+                       s->opt.mountpoint);
+    return err_set(
+        err, ERR_LOCAL, "cannot mount on %s%s", s->opt.mountpoint,
+        geteuid() == 0 ? ""
+        : s->opt.allow_other
+            ? ": allow_other by another user than root needs user_allow_other in "
+              "/etc/fuse.conf, and fusermount3 must be installed"
+            : ": the mount point must belong to you, and fusermount3 (package fuse3) must "
+              "be installed");
+}
+
+struct fuse_server *fuse_server_new(const struct fuse_server_options *options, struct err *err)
+{
+    struct fuse_server *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    s->opt = *options;
+    s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    request_table_init(&s->requests);
+    pthread_mutex_init(&s->lock, NULL);
+    s->session = make_session(s);
+    if (s->session == NULL) {
+        err_set(err, ERR_LOCAL, "libfuse refuses to make a session");
+    } else if (fuse_session_mount(s->session, s->opt.mountpoint) != 0) {
+        explain_mount_failure(s, err);
+    } else {
+        s->mounted = true;
+        int fd = fuse_session_fd(s->session);
+        if (s->wake_fd >= 0 && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0)
+            return s;
+        err_sys(err, errno, "cannot prepare the FUSE device");
+    }
+    fuse_server_free(s);
+    return NULL;
+}
+
+/* ---- buffers: made by libfuse as large as the largest request, so a few are kept ---- */
+
+static void *take_buffer(struct fuse_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    void *mem = s->spare_count == 0 ? NULL : s->spare[--s->spare_count];
+    pthread_mutex_unlock(&s->lock);
+    return mem;
+}
+
+static void give_buffer(struct fuse_server *s, void *mem)
+{
+    pthread_mutex_lock(&s->lock);
+    if (s->spare_count < sizeof(s->spare) / sizeof(s->spare[0])) {
+        s->spare[s->spare_count++] = mem;
+        mem = NULL;
+    }
+    pthread_mutex_unlock(&s->lock);
+    free(mem);
+}
+
+/* ---- receiving ---- */
+
+static void process(void *arg)
+{
+    struct delivery *d = arg;
+    fuse_session_process_buf(d->server->session, &d->buf);
+    give_buffer(d->server, d->buf.mem);
+    free(d);
+}
+
+/* Must not wait behind other requests, and never block. */
+static bool is_urgent(const struct fuse_buf *buf)
+{
+    struct in_header head;
+    if (buf->size < sizeof(head))
+        return true;
+    memcpy(&head, buf->mem, sizeof(head));
+    return head.opcode == OP_INTERRUPT || head.opcode == OP_FORGET ||
+           head.opcode == OP_BATCH_FORGET || head.opcode == OP_INIT || head.opcode == OP_DESTROY;
+}
+
+/* Waits for a request or for the order to stop. */
+static bool wait_for_request(const struct fuse_server *s)
+{
+    struct pollfd fds[2] = {{.fd = fuse_session_fd(s->session), .events = POLLIN},
+                            {.fd = s->wake_fd, .events = POLLIN}};
+    while (poll(fds, 2, -1) < 0 && errno == EINTR) {
+    }
+    return fds[1].revents == 0;
+}
+
+static void dispatch(struct fuse_server *s, const struct fuse_buf *buf)
+{
+    struct delivery *d = is_urgent(buf) ? NULL : malloc(sizeof(*d));
+    struct err err = ERR_INIT;
+    if (d != NULL) {
+        *d = (struct delivery){.server = s, .buf = *buf};
+        if (pool_submit(s->opt.pool, process, d, &err))
+            return;
+        log_error("%s", err.text);
+        free(d);
+    }
+    fuse_session_process_buf(s->session, buf);
+    give_buffer(s, buf->mem);
+}
+
+bool fuse_server_run(struct fuse_server *s, struct err *err)
+{
+    while (!fuse_session_exited(s->session) && wait_for_request(s)) {
+        struct fuse_buf buf = {.mem = take_buffer(s)};
+        int n = fuse_session_receive_buf(s->session, &buf);
+        if (n > 0) {
+            dispatch(s, &buf);
+            continue;
+        }
+        free(buf.mem);
+        if (n == 0 || n == -ENODEV)
+            break; /* unmounted */
+        if (n != -EINTR && n != -EAGAIN)
+            return err_sys(err, -n, "cannot receive from the kernel");
+    }
+    if (!atomic_exchange(&s->stopping, true)) {
+        /* unmounted by somebody else; whoever mounts there next is not our business */
+        s->mounted = false;
+        request_stop_all(&s->requests, s->opt.grace_ms);
+    }
+    return true;
+}
+
+void fuse_server_stop(struct fuse_server *s)
+{
+    if (atomic_exchange(&s->stopping, true))
+        return;
+    request_stop_all(&s->requests, s->opt.grace_ms);
+    struct err err = ERR_INIT;
+    if (unmount_lazily(s->opt.mountpoint, &err))
+        s->mounted = false;
+    else
+        log_warn("%s", err.text);
+    fuse_session_exit(s->session);
+    const uint64_t one = 1;
+    ssize_t n = write(s->wake_fd, &one, sizeof(one));
+    (void)n; /* an eventfd takes a first 1 */
+}
+
+void fuse_server_free(struct fuse_server *s)
+{
+    if (s == NULL)
+        return;
+    if (s->session != NULL) {
+        if (s->mounted)
+            fuse_session_unmount(s->session);
+        fuse_session_destroy(s->session);
+    }
+    while (s->spare_count > 0)
+        free(s->spare[--s->spare_count]);
+    if (s->wake_fd >= 0)
+        close(s->wake_fd);
+    request_table_destroy(&s->requests);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}

@@ -1,0 +1,98 @@
+/* Inside fs/: what kinds of nodes and handles provide. fs.c dispatches to these. */
+#ifndef WALEFS_FS_NODE_H
+#define WALEFS_FS_NODE_H
+
+#include "fs/fetch.h"
+#include "fs/fs.h"
+#include "fs/inode.h"
+#include "fs/persist.h"
+#include "fs/stage.h"
+
+struct fs {
+    struct fs_options opt;
+    struct inode_table *inodes;
+    struct fetcher *fetcher;
+    struct stage_env stage_env;
+    struct persistence persistence;
+    struct cancel stop;            /* ends publishing in the background */
+    struct node *wal;              /* a reference */
+    _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
+};
+
+/* One entry of a listing. */
+struct dir_item {
+    char *name;
+    mode_t type;
+    bool known; /* size and mtime are */
+    uint64_t size;
+    int64_t mtime_s;
+};
+
+/* An open directory: a window of its listing. */
+struct dir {
+    struct node *node; /* a reference */
+    struct dir_item *items;
+    size_t count;
+    uint64_t first; /* index of items[0] in the whole listing */
+    bool done;
+    char *token; /* the kind's own: where the next window begins */
+};
+
+/* All may be NULL: then the operation is refused. */
+struct node_ops {
+    bool (*getattr)(struct fs *, struct node *, struct fs_entry *, const struct call *,
+                    struct err *);
+    bool (*setattr)(struct fs *, struct node *, const struct fs_setattr *, struct handle *,
+                    struct fs_entry *, const struct call *, struct err *);
+    bool (*open)(struct fs *, struct node *, int flags, pid_t pid, struct handle **,
+                 const struct call *, struct err *);
+
+    /* for directories */
+    bool (*lookup)(struct fs *, struct node *dir, const char *name, struct fs_entry *,
+                   const struct call *, struct err *);
+    bool (*create)(struct fs *, struct node *dir, const char *name, int flags, mode_t mode,
+                   pid_t pid, struct fs_entry *, struct handle **, const struct call *,
+                   struct err *);
+    bool (*unlink)(struct fs *, struct node *dir, const char *name, const struct call *,
+                   struct err *);
+    bool (*rename)(struct fs *, struct node *dir, const char *name, const char *new_name,
+                   bool no_replace, const struct call *, struct err *);
+    /* Appends the next window with dir_add; sets dir->done after the last. */
+    bool (*list)(struct fs *, struct dir *, const struct call *, struct err *);
+    /* The entry of a listed item whose facts are known; counts a lookup. */
+    bool (*entry_of_item)(struct fs *, struct node *dir, const struct dir_item *, struct fs_entry *,
+                          struct err *);
+};
+
+struct handle_ops {
+    bool (*read)(struct fs *, struct handle *, uint64_t offset, size_t size, struct fs_bytes *,
+                 const struct call *, struct err *);
+    bool (*write)(struct fs *, struct handle *, const void *, size_t, uint64_t offset,
+                  const struct call *, struct err *);
+    bool (*flush)(struct fs *, struct handle *, pid_t pid, const struct call *, struct err *);
+    bool (*fsync)(struct fs *, struct handle *, const struct call *, struct err *);
+    void (*release)(struct fs *, struct handle *);
+};
+
+struct handle {
+    const struct handle_ops *ops;
+    struct node *node; /* a reference */
+};
+
+/* Adds an item to a window; NAME is copied. */
+bool dir_add(struct dir *dir, const char *name, mode_t type, const uint64_t *size, int64_t mtime_s,
+             struct err *err);
+
+/* Fills ATTR for a directory or a regular file of this mount. */
+void attr_fill(const struct fs *fs, const struct node *node, mode_t type, uint64_t size,
+               int64_t mtime_s, struct fs_entry *out);
+
+/* How long the kernel may believe what it was told, where other hosts can change it. */
+#define ENTRY_VALID_S 1.0
+/* Directories that always exist. */
+#define FIXED_VALID_S 3600.0
+
+/* The size of reads and writes that programs should use. */
+#define IO_BYTES (1u << 20)
+
+#endif

@@ -1,0 +1,72 @@
+#include "fs/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* include/linux/sched.h */
+#define PF_EXITING 0x00000004ul
+#define PF_SIGNALED 0x00000400ul
+
+/* The file's text, NUL-terminated and possibly cut; false when it cannot be read. */
+static bool read_proc(pid_t pid, const char *file, char *out, size_t cap)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, out, cap - 1);
+    close(fd);
+    if (n <= 0)
+        return false;
+    out[n] = '\0';
+    return true;
+}
+
+pid_t process_of_thread(pid_t tid)
+{
+    char text[2048];
+    if (tid <= 0 || !read_proc(tid, "status", text, sizeof(text)))
+        return 0;
+    const char *p = strstr(text, "\nTgid:");
+    return p == NULL ? 0 : (pid_t)strtol(p + 6, NULL, 10);
+}
+
+/* Reading the exe link needs the same rights as seeing the exit code; a process that has dropped
+ * its memory already answers ENOENT to those who have them. */
+static bool may_see_exit_code(pid_t pid)
+{
+    char path[64], target[8];
+    (void)snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    return readlink(path, target, sizeof(target)) >= 0 || errno == ENOENT;
+}
+
+enum process_state process_state(pid_t pid)
+{
+    char text[1024];
+    if (pid <= 0 || !read_proc(pid, "stat", text, sizeof(text)))
+        return PROCESS_RUNNING;
+    char *p = strrchr(text, ')'); /* the name before it may hold anything */
+    if (p == NULL)
+        return PROCESS_RUNNING;
+    unsigned long flags = 0;
+    long exit_code = 0;
+    unsigned field = 2;
+    for (char *save = NULL, *word = strtok_r(p + 1, " ", &save); word != NULL;
+         word = strtok_r(NULL, " ", &save)) {
+        field++;
+        if (field == 9)
+            flags = strtoul(word, NULL, 10);
+        if (field == 52)
+            exit_code = strtol(word, NULL, 10);
+    }
+    if ((flags & PF_EXITING) == 0)
+        return PROCESS_RUNNING;
+    if ((flags & PF_SIGNALED) != 0 || exit_code != 0)
+        return PROCESS_FAILED;
+    return may_see_exit_code(pid) ? PROCESS_EXITED_WELL : PROCESS_EXITED_UNSEEN;
+}

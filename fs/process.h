@@ -1,0 +1,22 @@
+/* What /proc tells of the processes that use the mount. All of it is about the moment of asking. */
+#ifndef WALEFS_FS_PROCESS_H
+#define WALEFS_FS_PROCESS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum process_state {
+    PROCESS_RUNNING,       /* or unknown: another pid namespace */
+    PROCESS_EXITED_WELL,   /* ending with status 0 */
+    PROCESS_FAILED,        /* ending with another status, or killed by a signal */
+    PROCESS_EXITED_UNSEEN, /* ending, but its status is not ours to see */
+};
+
+/* The process (thread group) that thread TID belongs to; 0 when it cannot be found. */
+pid_t process_of_thread(pid_t tid);
+
+/* Whether the process is on its way out, and how. Source: proc(5), fields flags and exit_code of
+ * /proc/PID/stat; the kernel shows exit_code as 0 to those without ptrace rights. */
+enum process_state process_state(pid_t pid);
+
+#endif

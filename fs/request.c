@@ -1,0 +1,94 @@
+#include "fs/request.h"
+
+#include <stddef.h>
+
+#include "core/log.h"
+#include "core/waiter.h"
+
+void request_table_init(struct request_table *t)
+{
+    pthread_mutex_init(&t->lock, NULL);
+    waiter_cond_init(&t->ended);
+    t->first = NULL;
+    t->next_number = 1;
+    t->stopping = false;
+}
+
+void request_table_destroy(struct request_table *t)
+{
+    pthread_cond_destroy(&t->ended);
+    pthread_mutex_destroy(&t->lock);
+}
+
+void request_begin(struct request_table *t, struct request *r, bool publishing)
+{
+    cancel_init(&r->cancel);
+    r->call = (struct call){.cancel = &r->cancel, .deadline_ms = DEADLINE_NONE};
+    r->publishing = publishing;
+    r->prev = NULL;
+    pthread_mutex_lock(&t->lock);
+    r->number = t->next_number++;
+    r->next = t->first;
+    if (r->next != NULL)
+        r->next->prev = r;
+    t->first = r;
+    bool stopping = t->stopping;
+    pthread_mutex_unlock(&t->lock);
+    if (stopping)
+        cancel_fire(&r->cancel);
+}
+
+void request_end(struct request_table *t, struct request *r)
+{
+    pthread_mutex_lock(&t->lock);
+    if (r->prev != NULL)
+        r->prev->next = r->next;
+    else
+        t->first = r->next;
+    if (r->next != NULL)
+        r->next->prev = r->prev;
+    pthread_cond_broadcast(&t->ended);
+    pthread_mutex_unlock(&t->lock);
+    cancel_destroy(&r->cancel);
+}
+
+void request_interrupt(struct request_table *t, uint64_t number)
+{
+    pthread_mutex_lock(&t->lock);
+    for (struct request *r = t->first; r != NULL; r = r->next)
+        if (r->number == number) {
+            cancel_fire(&r->cancel);
+            break;
+        }
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* With the lock held. */
+static bool any_publishing(const struct request_table *t)
+{
+    for (const struct request *r = t->first; r != NULL; r = r->next)
+        if (r->publishing)
+            return true;
+    return false;
+}
+
+void request_stop_all(struct request_table *t, int64_t grace_ms)
+{
+    const struct call grace = {.deadline_ms = now_ms() + grace_ms};
+    struct waiter w;
+    waiter_begin(&w, &grace, &t->lock, &t->ended);
+    pthread_mutex_lock(&t->lock);
+    t->stopping = true;
+    for (struct request *r = t->first; r != NULL; r = r->next)
+        if (!r->publishing)
+            cancel_fire(&r->cancel);
+    while (any_publishing(t) && waiter_wait(&w)) {
+    }
+    for (struct request *r = t->first; r != NULL; r = r->next) {
+        if (r->publishing)
+            log_warn("a file that was being archived is given up: the mount ends");
+        cancel_fire(&r->cancel);
+    }
+    pthread_mutex_unlock(&t->lock);
+    waiter_end(&w);
+}

@@ -1,0 +1,74 @@
+/* The directory wal/: one file per archived WAL file, under PostgreSQL's own name.
+ *
+ * A name that PostgreSQL archives is final: its file is what the store has. While somebody writes
+ * to a final name, the new content is a candidate on this host only (wal_file.stage) and is
+ * published by the close or fsync that finishes it. Any other name is a temporary: it exists on
+ * this host only, is listed, and is published when it is renamed to a final name. */
+#ifndef WALEFS_FS_WAL_H
+#define WALEFS_FS_WAL_H
+
+#include "core/wal_name.h"
+#include "fs/node.h"
+
+extern const struct node_template wal_dir_template;
+extern const struct node_template wal_file_template;
+extern const struct node_ops wal_file_ops;
+
+/* A file's own data (node->data). */
+struct wal_file {
+    pthread_mutex_t lock;
+    struct stage *stage; /* lock: the candidate or the temporary's content; a reference */
+    unsigned writers;    /* lock: handles that write to this stage */
+    bool kept;           /* lock: the stage outlives its writers (temporaries, .partial) */
+    bool temporary;      /* lock: not a final name */
+    bool published;      /* lock: the store had it when it was last asked */
+    uint64_t size;       /* lock: of what is published */
+    int64_t mtime_s;     /* lock: of what is published, or of the stage if there is no such thing */
+    int64_t waited_ms;   /* lock: how long lookups have waited in vain for the store */
+};
+
+/* What the store says of an archived name. */
+struct wal_stat {
+    uint64_t size; /* plain */
+    int64_t mtime_s;
+};
+
+/* Asks the store about NAME, persistently. A segment's size comes from the object's metadata, else
+ * from the archive's segment size, which one segment's header told; only where neither is known,
+ * and for the small files, the object itself is read. */
+bool wal_stat(struct fs *fs, const char *name, struct wal_stat *out, const struct call *call,
+              struct err *err);
+
+/* The content of NAME, persistently. A reference. */
+struct plain *wal_fetch(struct fs *fs, const char *name, const struct call *call, struct err *err);
+
+/* The entry of a file node: its stage if nothing is published, else what the store says. */
+bool wal_file_entry(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
+                    struct err *err);
+
+/* A candidate for FILE, which other handles do not see. One writer is counted. */
+struct stage *wal_new_stage(struct fs *fs, struct wal_file *file, const char *name,
+                            struct err *err);
+
+/* A staged copy of published content; not dirty. */
+struct stage *wal_stage_of_plain(struct fs *fs, const struct plain *plain, struct err *err);
+
+/* A writer of STAGE is done. */
+void wal_drop_writer(struct wal_file *file, const struct stage *stage);
+
+/* Makes a handle for writing; takes over the caller's reference and writer count of STAGE (NULL:
+ * the published content, copied at the first write). */
+struct handle *wal_writer_new(struct fs *fs, struct node *node, struct stage *stage, pid_t pid,
+                              struct err *err);
+
+/* Publishes STAGE under the final name NAME, or finds that the same content is there already.
+ * WAITED_MS counts against the write time-out. ERR_INVALID: the content does not belong under that
+ * name; ERR_EXISTS: other content is archived under it. */
+bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t waited_ms,
+                 const struct call *call, struct err *err);
+
+/* Temporaries on this host, for listings: a reference is held while a node is among them. */
+bool wal_dir_keep(struct fs *fs, struct node *node, struct err *err);
+void wal_dir_unkeep(struct fs *fs, struct node *node);
+
+#endif

@@ -1,0 +1,405 @@
+#include "mount/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "core/store_file.h"
+
+#define MAX_CONNECTIONS 32u
+#define MAX_ATTEMPTS 6u
+#define GPG_STALL_MS 60000u
+
+static char *copy_range(const char *begin, size_t n, struct err *err)
+{
+    char *copy = strndup(begin, n);
+    if (copy == NULL)
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+    return copy;
+}
+
+/* ---- numbers ---- */
+
+static bool seconds(const struct settings *s, enum setting_id id, int64_t default_s,
+                    int64_t *out_ms, struct err *err)
+{
+    const char *text = setting_get(s, id);
+    *out_ms = default_s * 1000;
+    if (text == NULL)
+        return true;
+    char *end;
+    errno = 0;
+    double value = strtod(text, &end);
+    if (errno != 0 || *end != '\0' || !(value > 0 && value <= 86400))
+        return err_set(err, ERR_INVALID, "%s=%s: not a number of seconds between 0 and 86400",
+                       setting_label(s, id), text);
+    *out_ms = (int64_t)(value * 1000);
+    if (*out_ms == 0)
+        *out_ms = 1;
+    return true;
+}
+
+static bool bytes(const struct settings *s, enum setting_id id, uint64_t default_bytes,
+                  uint64_t *out, struct err *err)
+{
+    const char *text = setting_get(s, id);
+    *out = default_bytes;
+    if (text == NULL)
+        return true;
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    unsigned shift = 0;
+    if (*end == 'K' || *end == 'k')
+        shift = 10;
+    else if (*end == 'M' || *end == 'm')
+        shift = 20;
+    else if (*end == 'G' || *end == 'g')
+        shift = 30;
+    end += shift != 0;
+    if (errno != 0 || !isdigit((unsigned char)*text) || *end != '\0' || value > UINT64_MAX >> 34)
+        return err_set(err, ERR_INVALID, "%s=%s: not a size such as 512M or 2G",
+                       setting_label(s, id), text);
+    *out = (uint64_t)value << shift;
+    return true;
+}
+
+static bool number(const struct settings *s, enum setting_id id, unsigned long max,
+                   unsigned long *out, struct err *err)
+{
+    const char *text = setting_get(s, id);
+    char *end;
+    errno = 0;
+    *out = strtoul(text, &end, 10);
+    if (errno != 0 || !isdigit((unsigned char)*text) || *end != '\0' || *out > max)
+        return err_set(err, ERR_INVALID, "%s=%s: not a number from 0 to %lu", setting_label(s, id),
+                       text, max);
+    return true;
+}
+
+/* ---- owner ---- */
+
+static bool owner(struct config *c, const struct settings *s, struct err *err)
+{
+    unsigned long n;
+    c->uid = geteuid();
+    c->gid = getegid();
+    const char *user = setting_get(s, SET_UID), *group = setting_get(s, SET_GID);
+    if (user != NULL && !isdigit((unsigned char)*user)) {
+        const struct passwd *pw = getpwnam(user);
+        if (pw == NULL)
+            return err_set(err, ERR_INVALID, "uid=%s: no such user", user);
+        c->uid = pw->pw_uid;
+    } else if (user != NULL) {
+        if (!number(s, SET_UID, UINT32_MAX - 1, &n, err))
+            return false;
+        c->uid = (uid_t)n;
+    }
+    if (group != NULL && !isdigit((unsigned char)*group)) {
+        const struct group *gr = getgrnam(group);
+        if (gr == NULL)
+            return err_set(err, ERR_INVALID, "gid=%s: no such group", group);
+        c->gid = gr->gr_gid;
+    } else if (group != NULL) {
+        if (!number(s, SET_GID, UINT32_MAX - 1, &n, err))
+            return false;
+        c->gid = (gid_t)n;
+    }
+    return true;
+}
+
+/* ---- the source ---- */
+
+static bool bucket_ok(const char *bucket)
+{
+    size_t n = strlen(bucket);
+    return n >= 3 && n <= 255 &&
+           strspn(bucket, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == n;
+}
+
+static bool parse_s3(struct config *c, const char *url, struct err *err)
+{
+    const char *bucket = url + strlen("s3://");
+    size_t n = strcspn(bucket, "/");
+    c->bucket = copy_range(bucket, n, err);
+    if (c->bucket == NULL)
+        return false;
+    if (!bucket_ok(c->bucket))
+        return err_set(err, ERR_INVALID,
+                       "%s: \"%s\" is not a bucket name; expected "
+                       "s3://bucket/any/prefix",
+                       url, c->bucket);
+    const char *prefix = bucket + n;
+    prefix += strspn(prefix, "/");
+    c->prefix = copy_range(prefix, strlen(prefix), err);
+    return c->prefix != NULL;
+}
+
+static bool parse_file(struct config *c, const char *url, struct err *err)
+{
+    const char *path = url + strlen("file://");
+    if (strncmp(path, "localhost/", 10) == 0)
+        path += strlen("localhost");
+    if (*path != '/')
+        return err_set(err, ERR_INVALID, "%s: expected file://localhost/directory", url);
+    c->is_file = true;
+    c->directory = copy_range(path, strlen(path), err);
+    return c->directory != NULL;
+}
+
+static bool source(struct config *c, const struct settings *s, const char *text, struct err *err)
+{
+    if (text == NULL || strcmp(text, "-") == 0)
+        text = setting_get(s, SET_S3_PREFIX);
+    if (text == NULL)
+        text = setting_get(s, SET_FILE_PREFIX);
+    if (text == NULL)
+        return err_set(err, ERR_INVALID,
+                       "no archive is named: give s3://bucket/prefix or "
+                       "file://localhost/directory, or set WALE_S3_PREFIX");
+    if (strncmp(text, "s3://", 5) == 0)
+        return parse_s3(c, text, err);
+    if (strncmp(text, "file://", 7) == 0)
+        return parse_file(c, text, err);
+    return err_set(err, ERR_INVALID,
+                   "%s: not an archive; expected s3://bucket/prefix or "
+                   "file://localhost/directory",
+                   text);
+}
+
+/* ---- S3 ---- */
+
+/* "http+path://host:port" is WAL-E's; plain http:// and https:// mean path style, which every
+ * S3 work-alike has. */
+static bool endpoint(struct config *c, const struct settings *s, struct err *err)
+{
+    static const struct {
+        const char *scheme, *plain;
+        bool path_style;
+    } forms[] = {{"http+path://", "http://", true},
+                 {"https+path://", "https://", true},
+                 {"http+virtualhost://", "http://", false},
+                 {"https+virtualhost://", "https://", false},
+                 {"http+subdomain://", "http://", false},
+                 {"https+subdomain://", "https://", false},
+                 {"http://", "http://", true},
+                 {"https://", "https://", true}};
+    const char *text = setting_get(s, SET_ENDPOINT);
+    const char *style = setting_get(s, SET_URL_STYLE);
+    for (size_t i = 0; text != NULL && i < sizeof(forms) / sizeof(forms[0]); i++) {
+        size_t n = strlen(forms[i].scheme);
+        if (strncmp(text, forms[i].scheme, n) != 0)
+            continue;
+        size_t host = strlen(text + n);
+        while (host > 0 && text[n + host - 1] == '/')
+            host--;
+        if (host == 0 || memchr(text + n, '/', host) != NULL)
+            break;
+        if (asprintf(&c->endpoint, "%s%.*s", forms[i].plain, (int)host, text + n) < 0) {
+            c->endpoint = NULL;
+            return err_set(err, ERR_NO_MEMORY, "out of memory");
+        }
+        c->path_style = forms[i].path_style;
+        break;
+    }
+    if (text != NULL && c->endpoint == NULL)
+        return err_set(err, ERR_INVALID,
+                       "%s=%s: expected https://host[:port], or WAL-E's form "
+                       "https+path://host[:port]",
+                       setting_label(s, SET_ENDPOINT), text);
+    if (style == NULL)
+        return true;
+    if (strcmp(style, "path") != 0 && strcmp(style, "virtual") != 0)
+        return err_set(err, ERR_INVALID, "url_style=%s: expected path or virtual", style);
+    c->path_style = strcmp(style, "path") == 0;
+    return true;
+}
+
+static bool server_side_encryption(struct config *c, const struct settings *s, struct err *err)
+{
+    const char *text = setting_get(s, SET_SSE);
+    if (text == NULL)
+        return true;
+    if (strcmp(text, "AES256") == 0) {
+        c->sse = S3_SSE_AES256;
+        return true;
+    }
+    if (strcmp(text, "aws:kms") == 0 || strncmp(text, "aws:kms:", 8) == 0) {
+        c->sse = S3_SSE_KMS;
+        if (text[7] == '\0')
+            return true;
+        c->sse_kms_key = copy_range(text + 8, strlen(text + 8), err);
+        return c->sse_kms_key != NULL;
+    }
+    return err_set(err, ERR_INVALID, "sse=%s: expected AES256, aws:kms or aws:kms:KEY", text);
+}
+
+static bool s3(struct config *c, const struct settings *s, struct err *err)
+{
+    if (!endpoint(c, s, err) || !server_side_encryption(c, s, err))
+        return false;
+    const char *ca = setting_get(s, SET_CAFILE);
+    if (ca != NULL && access(ca, R_OK) != 0)
+        return err_sys(err, errno, "%s=%s", setting_label(s, SET_CAFILE), ca);
+    if (setting_get(s, SET_ACCESS_KEY) == NULL || !secret_is_set(&s->secret_key))
+        return err_set(err, ERR_INVALID,
+                       "no credentials for S3: set AWS_ACCESS_KEY_ID and "
+                       "AWS_SECRET_ACCESS_KEY in the environment or in an envdir (-o envdir=DIR)");
+    return true;
+}
+
+/* ---- keys ---- */
+
+static bool keys(struct config *c, const struct settings *s, struct err *err)
+{
+    const char *text = setting_get(s, SET_GPG_KEY);
+    const char *file = setting_get(s, SET_PASSPHRASE_FILE);
+    if (file != NULL && !secret_read_file(&c->passphrase, file, "passphrase", err))
+        return false;
+    if (text == NULL)
+        return true;
+    c->recipients_text = copy_range(text, strlen(text), err);
+    if (c->recipients_text == NULL)
+        return false;
+    char *save = NULL;
+    for (char *id = strtok_r(c->recipients_text, ":", &save); id != NULL;
+         id = strtok_r(NULL, ":", &save)) {
+        if (c->recipient_count == CONFIG_MAX_RECIPIENTS)
+            return err_set(err, ERR_INVALID, "more than %u gpg keys", CONFIG_MAX_RECIPIENTS);
+        c->recipients[c->recipient_count++] = id;
+    }
+    if (c->recipient_count == 0)
+        return err_set(err, ERR_INVALID, "%s=%s names no key", setting_label(s, SET_GPG_KEY), text);
+    return true;
+}
+
+/* ---- logging ---- */
+
+static int facility_of(const char *name)
+{
+    static const struct {
+        const char *name;
+        int facility;
+    } names[] = {{"user", LOG_USER},     {"daemon", LOG_DAEMON}, {"local0", LOG_LOCAL0},
+                 {"local1", LOG_LOCAL1}, {"local2", LOG_LOCAL2}, {"local3", LOG_LOCAL3},
+                 {"local4", LOG_LOCAL4}, {"local5", LOG_LOCAL5}, {"local6", LOG_LOCAL6},
+                 {"local7", LOG_LOCAL7}};
+    if (strncasecmp(name, "LOG_", 4) == 0)
+        name += 4;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcasecmp(name, names[i].name) == 0)
+            return names[i].facility;
+    return -1;
+}
+
+/* In the background there is no stderr. */
+static bool logging(struct config *c, const struct settings *s, bool foreground, struct err *err)
+{
+    const char *destination = setting_get(s, SET_LOG_DESTINATION);
+    const char *facility = setting_get(s, SET_SYSLOG_FACILITY);
+    bool to_stderr = destination == NULL || strstr(destination, "stderr") != NULL;
+    c->log_target = foreground && to_stderr ? LOG_TARGET_STDERR : LOG_TARGET_SYSLOG;
+    c->log_facility = facility == NULL ? LOG_USER : facility_of(facility);
+    if (c->log_facility < 0)
+        return err_set(err, ERR_INVALID,
+                       "WALE_SYSLOG_FACILITY=%s: expected user, daemon or local0 "
+                       "to local7",
+                       facility);
+    return true;
+}
+
+/* ---- all of it ---- */
+
+static bool limits(struct config *c, const struct settings *s, struct err *err)
+{
+    unsigned long prefetch = 8;
+    if (!seconds(s, SET_SOFT_TIMEOUT, 60, &c->soft_timeout_ms, err) ||
+        !seconds(s, SET_CONNECT_TIMEOUT, 10, &c->connect_timeout_ms, err) ||
+        !seconds(s, SET_STALL_TIMEOUT, 20, &c->stall_timeout_ms, err) ||
+        !seconds(s, SET_REQUEST_TIMEOUT, 30, &c->request_timeout_ms, err) ||
+        !seconds(s, SET_WRITE_TIMEOUT, 60, &c->write_timeout_ms, err) ||
+        !bytes(s, SET_CACHE_SIZE, UINT64_C(512) << 20, &c->cache_bytes, err))
+        return false;
+    if (setting_get(s, SET_PREFETCH) != NULL && !number(s, SET_PREFETCH, 64, &prefetch, err))
+        return false;
+    c->prefetch = (unsigned)prefetch;
+    c->cache_dir = setting_get(s, SET_CACHE_DIR);
+    if (c->cache_dir == NULL)
+        c->cache_dir = "/var/tmp";
+    if (access(c->cache_dir, W_OK | X_OK) != 0)
+        return err_sys(err, errno, "cache_dir=%s: cannot write there", c->cache_dir);
+    return true;
+}
+
+bool config_make(struct config *c, const struct settings *s, const char *source_text,
+                 bool foreground, struct err *err)
+{
+    memset(c, 0, sizeof(*c));
+    c->read_only = setting_get(s, SET_RO) != NULL;
+    c->hard = setting_get(s, SET_SOFT) == NULL;
+    c->allow_other = setting_get(s, SET_ALLOW_OTHER) != NULL;
+    c->debug = setting_get(s, SET_DEBUG) != NULL;
+    return logging(c, s, foreground, err) && source(c, s, source_text, err) &&
+           (c->is_file || s3(c, s, err)) && keys(c, s, err) && limits(c, s, err) &&
+           owner(c, s, err);
+}
+
+void config_free(struct config *c)
+{
+    free(c->directory);
+    free(c->bucket);
+    free(c->prefix);
+    free(c->endpoint);
+    free(c->sse_kms_key);
+    free(c->recipients_text);
+    secret_free(&c->passphrase);
+    memset(c, 0, sizeof(*c));
+}
+
+struct store *config_make_store(const struct config *c, const struct settings *s, struct err *err)
+{
+    if (c->is_file)
+        return store_file_new(c->directory, err);
+    const struct store_s3_options options = {
+        .bucket = c->bucket,
+        .prefix = c->prefix,
+        .region = setting_get(s, SET_REGION),
+        .endpoint = c->endpoint,
+        .path_style = c->path_style,
+        .ca_file = setting_get(s, SET_CAFILE),
+        .access_key_id = setting_get(s, SET_ACCESS_KEY),
+        .secret_key = &s->secret_key,
+        .session_token = &s->session_token,
+        .storage_class = setting_get(s, SET_STORAGE_CLASS),
+        .sse = c->sse,
+        .sse_kms_key = c->sse_kms_key,
+        .connect_timeout_ms = (uint32_t)c->connect_timeout_ms,
+        .stall_timeout_ms = (uint32_t)c->stall_timeout_ms,
+        .request_timeout_ms = (uint32_t)c->request_timeout_ms,
+        .max_attempts = MAX_ATTEMPTS,
+        .max_connections = MAX_CONNECTIONS,
+    };
+    return store_s3_new(&options, err);
+}
+
+struct openpgp *config_make_openpgp(const struct config *c, const struct settings *s,
+                                    struct err *err)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const struct openpgp_options options = {
+        .home = setting_get(s, SET_GPG_HOME),
+        .recipients = c->recipients,
+        .recipient_count = c->recipient_count,
+        .passphrase = &c->passphrase,
+        .stall_timeout_ms = GPG_STALL_MS,
+        .max_processes = cores > 2 ? (unsigned)cores + 2 : 4,
+        .writable = !c->read_only,
+    };
+    return openpgp_new(&options, err);
+}

@@ -1,0 +1,54 @@
+/* The settings, understood: typed, checked, with defaults. */
+#ifndef WALEFS_MOUNT_CONFIG_H
+#define WALEFS_MOUNT_CONFIG_H
+
+#include <sys/types.h>
+
+#include "core/log.h"
+#include "core/openpgp.h"
+#include "core/store_s3.h"
+#include "mount/settings.h"
+
+#define CONFIG_MAX_RECIPIENTS 32u
+
+struct config {
+    bool is_file; /* file:// rather than s3:// */
+    char *directory;
+    char *bucket, *prefix;
+    char *endpoint; /* NULL: AWS */
+    bool path_style;
+    enum s3_sse sse;
+    char *sse_kms_key;
+
+    char *recipients_text; /* owns what recipients point to */
+    const char *recipients[CONFIG_MAX_RECIPIENTS];
+    size_t recipient_count;
+    struct secret passphrase;
+
+    bool read_only, hard, allow_other, debug;
+    int64_t soft_timeout_ms, connect_timeout_ms, stall_timeout_ms, request_timeout_ms,
+        write_timeout_ms;
+    uint64_t cache_bytes;
+    const char *cache_dir; /* borrowed from the settings, or static */
+    unsigned prefetch;
+    uid_t uid;
+    gid_t gid;
+
+    enum log_target log_target;
+    int log_facility;
+};
+
+/* SOURCE is what the command line says, NULL or "-" for the environment's. SETTINGS must outlive
+ * the config. ERR_INVALID names the setting and says what it should be. */
+bool config_make(struct config *c, const struct settings *settings, const char *source,
+                 bool foreground, struct err *err);
+void config_free(struct config *c);
+
+/* Not mounted yet, nothing asked of the network: the store that the configuration names. */
+struct store *config_make_store(const struct config *c, const struct settings *s, struct err *err);
+
+/* Finds and checks keys; see openpgp_new. */
+struct openpgp *config_make_openpgp(const struct config *c, const struct settings *s,
+                                    struct err *err);
+
+#endif

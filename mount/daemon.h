@@ -1,0 +1,16 @@
+/* Going into the background, so that the parent exits only when it is known how the start went. */
+#ifndef WALEFS_MOUNT_DAEMON_H
+#define WALEFS_MOUNT_DAEMON_H
+
+#include "core/err.h"
+
+/* Forks. In the child returns a descriptor for daemon_report. In the parent it does not return: it
+ * waits for the report and then for MOUNTPOINT to answer, prints an error's text, and exits. -1
+ * with ERR when it cannot fork. Call before any thread is started. */
+int daemon_fork(const char *mountpoint, struct err *err);
+
+/* The child's word: FAILURE is NULL when the start went well. With success, standard input and
+ * outputs are given up. Closes FD. */
+void daemon_report(int fd, const char *failure);
+
+#endif

@@ -1,0 +1,265 @@
+/* walefs: the command. Parses, checks, mounts, serves, cleans up. */
+#include <malloc.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fs/fuse.h"
+#include "mount/config.h"
+#include "mount/daemon.h"
+#include "mount/help.h"
+#include "mount/mountpoint.h"
+
+/* Enough that readers waiting for a hung store do not keep others from being served. */
+#define MAX_THREADS 512u
+#define IDLE_THREAD_MS 5000u
+#define PREFLIGHT_MS 30000
+/* What is being archived when the mount is told to end may finish for so long. */
+#define GRACE_MS 10000
+
+struct walefs {
+    bool foreground;
+    const char *source;
+    const char *mountpoint_arg;
+    struct settings settings;
+    struct config config;
+    char *mountpoint;
+    struct store *store;
+    struct openpgp *pgp;
+    struct pool *pool;
+    struct fs *fs;
+    struct fuse_server *server;
+    _Atomic bool ended; /* the mount is over, whoever ended it */
+};
+
+/* ---- command line ---- */
+
+enum parsed { PARSED_RUN, PARSED_DONE, PARSED_WRONG };
+
+static enum parsed parse(struct walefs *w, int argc, char **argv, struct err *err)
+{
+    const char *names[2] = {NULL, NULL};
+    int count = 0;
+    bool only_names = false;
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        if (only_names || arg[0] != '-' || arg[1] == '\0') {
+            if (count == 2) {
+                err_set(err, ERR_INVALID, "too many arguments: %s", arg);
+                return PARSED_WRONG;
+            }
+            names[count++] = arg;
+        } else if (strcmp(arg, "--") == 0) {
+            only_names = true;
+        } else if (strcmp(arg, "-f") == 0) {
+            w->foreground = true;
+        } else if (strncmp(arg, "-o", 2) == 0) {
+            const char *list = arg[2] != '\0' ? arg + 2 : i + 1 < argc ? argv[++i] : NULL;
+            if (list == NULL) {
+                err_set(err, ERR_INVALID, "-o needs a list of options");
+                return PARSED_WRONG;
+            }
+            if (!settings_add_options(&w->settings, list, err))
+                return PARSED_WRONG;
+        } else if (strcmp(arg, "-h") == 0 || strcmp(arg, "--help") == 0) {
+            help_print();
+            return PARSED_DONE;
+        } else if (strcmp(arg, "-V") == 0 || strcmp(arg, "--version") == 0) {
+            puts("walefs " WALEFS_VERSION);
+            return PARSED_DONE;
+        } else {
+            err_set(err, ERR_INVALID, "unknown argument %s; see walefs --help", arg);
+            return PARSED_WRONG;
+        }
+    }
+    if (count == 0) {
+        err_set(err, ERR_INVALID, "no mount point is given; usage: " HELP_USAGE);
+        return PARSED_WRONG;
+    }
+    w->source = count == 2 ? names[0] : NULL;
+    w->mountpoint_arg = names[count - 1];
+    return PARSED_RUN;
+}
+
+/* sudo may leave another user's HOME, and gpg would look for keys there. */
+static void correct_home(void)
+{
+    struct stat st;
+    const char *home = getenv("HOME");
+    const struct passwd *pw = getpwuid(geteuid());
+    bool ours = home != NULL && stat(home, &st) == 0 && st.st_uid == geteuid();
+    if (!ours && pw != NULL)
+        (void)setenv("HOME", pw->pw_dir, 1);
+}
+
+/* ---- start ---- */
+
+static bool check_store(struct walefs *w, struct err *err)
+{
+    const struct call call = {.deadline_ms = now_ms() + PREFLIGHT_MS};
+    bool weak_guard = false;
+    if (!w->store->ops->check(w->store, !w->config.read_only, &weak_guard, &call, err))
+        return false;
+    if (weak_guard)
+        log_warn(
+            "%s cannot create objects conditionally: a name is looked up before it is written, "
+            "which two hosts that archive the same name at once can get past",
+            w->store->url);
+    return true;
+}
+
+static bool start(struct walefs *w, struct err *err)
+{
+    const struct config *c = &w->config;
+    w->store = config_make_store(c, &w->settings, err);
+    if (w->store == NULL || !check_store(w, err))
+        return false;
+    w->pgp = config_make_openpgp(c, &w->settings, err);
+    w->pool = w->pgp == NULL ? NULL : pool_new(MAX_THREADS, IDLE_THREAD_MS, err);
+    if (w->pool == NULL)
+        return false;
+    const struct fs_options fs_options = {.store = w->store,
+                                          .pgp = w->pgp,
+                                          .pool = w->pool,
+                                          .uid = c->uid,
+                                          .gid = c->gid,
+                                          .read_only = c->read_only,
+                                          .hard = c->hard,
+                                          .soft_timeout_ms = c->soft_timeout_ms,
+                                          .write_timeout_ms = c->write_timeout_ms,
+                                          .cache_dir = c->cache_dir,
+                                          .cache_bytes = c->cache_bytes,
+                                          .prefetch = c->prefetch};
+    w->fs = fs_new(&fs_options, err);
+    if (w->fs == NULL)
+        return false;
+    const struct fuse_server_options server_options = {.fs = w->fs,
+                                                       .pool = w->pool,
+                                                       .mountpoint = w->mountpoint,
+                                                       .source = w->store->url,
+                                                       .read_only = c->read_only,
+                                                       .allow_other = c->allow_other,
+                                                       .grace_ms = GRACE_MS,
+                                                       .debug = c->debug};
+    w->server = fuse_server_new(&server_options, err);
+    return w->server != NULL;
+}
+
+static void finish(struct walefs *w)
+{
+    if (w->fs != NULL)
+        fs_stop(w->fs);
+    pool_free(w->pool);
+    fuse_server_free(w->server);
+    fs_free(w->fs);
+    openpgp_free(w->pgp);
+    if (w->store != NULL)
+        w->store->ops->free(w->store);
+    free(w->mountpoint);
+    config_free(&w->config);
+    settings_free(&w->settings);
+}
+
+/* ---- running ---- */
+
+static const int ending_signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+static sigset_t ending_set(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof(ending_signals) / sizeof(ending_signals[0]); i++)
+        sigaddset(&set, ending_signals[i]);
+    return set;
+}
+
+static void *wait_for_signal(void *arg)
+{
+    struct walefs *w = arg;
+    sigset_t set = ending_set();
+    int signal_number;
+    if (sigwait(&set, &signal_number) == 0 && !w->ended) {
+        log_info("ending on signal %d", signal_number);
+        fuse_server_stop(w->server);
+    }
+    return NULL;
+}
+
+static bool serve(struct walefs *w, struct err *err)
+{
+    pthread_t waiter;
+    int rc = pthread_create(&waiter, NULL, wait_for_signal, w);
+    if (rc != 0)
+        return err_sys(err, rc, "cannot start a thread");
+    bool ok = fuse_server_run(w->server, err);
+    w->ended = true;
+    /* ended by umount: the waiter is woken by the signal it waits for */
+    (void)pthread_kill(waiter, SIGTERM);
+    (void)pthread_join(waiter, NULL);
+    return ok;
+}
+
+static int run(struct walefs *w, struct err *err)
+{
+    int report = -1;
+    if (!w->foreground) {
+        report = daemon_fork(w->mountpoint, err);
+        if (report < 0)
+            return 1;
+    }
+    /* one policy for all threads: signals go to the one that waits for them */
+    sigset_t set = ending_set();
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+    log_setup(w->config.log_target, w->config.log_facility,
+              w->config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    if (!start(w, err)) {
+        if (report >= 0) {
+            daemon_report(report, err->text);
+            err->code = ERR_NONE; /* the parent prints it */
+        }
+        return 1;
+    }
+    if (report >= 0)
+        daemon_report(report, NULL);
+    log_info("%s is mounted on %s", w->store->url, w->mountpoint);
+    if (!serve(w, err))
+        return 1;
+    log_info("%s is unmounted", w->mountpoint);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct walefs w = {.foreground = false};
+    struct err err = ERR_INIT;
+    int status = 1;
+    /* many short-lived threads: few arenas, and large buffers go back to the system at once */
+    (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+
+    switch (parse(&w, argc, argv, &err)) {
+    case PARSED_DONE:
+        settings_free(&w.settings);
+        return 0;
+    case PARSED_WRONG:
+        status = 2;
+        break;
+    case PARSED_RUN:
+        correct_home();
+        if (settings_complete(&w.settings, &err) &&
+            config_make(&w.config, &w.settings, w.source, w.foreground, &err) &&
+            (w.mountpoint = mountpoint_prepare(w.mountpoint_arg, &err)) != NULL)
+            status = run(&w, &err);
+        break;
+    }
+    if (err.code != ERR_NONE)
+        (void)fprintf(stderr, "walefs: %s\n", err.text);
+    finish(&w);
+    return status;
+}

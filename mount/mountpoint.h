@@ -1,0 +1,15 @@
+/* The directory that is mounted on. */
+#ifndef WALEFS_MOUNT_MOUNTPOINT_H
+#define WALEFS_MOUNT_MOUNTPOINT_H
+
+#include "core/err.h"
+
+/* Makes sure that PATH can be mounted on: an empty directory, and no walefs there. The mount of a
+ * walefs that has died is taken away. Returns its absolute path, which the caller frees; NULL with
+ * what is wrong and what to do. */
+char *mountpoint_prepare(const char *path, struct err *err);
+
+/* Is a walefs mounted on the absolute PATH? */
+bool mountpoint_is_ours(const char *path);
+
+#endif

@@ -1,0 +1,245 @@
+#include "mount/settings.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* One row a setting. FLAG options have no value; CLEARS is a flag's opposite. The variables are
+ * WAL-E's, and the ones that AWS's, curl's and OpenSSL's own tools use. */
+static const struct {
+    const char *option; /* NULL: not an option */
+    const char *clears; /* a flag's opposite, or NULL */
+    bool flag;
+    const char *variables[3];
+} rows[SET_COUNT] = {
+    [SET_ENVDIR] = {.option = "envdir"},
+    [SET_S3_PREFIX] = {.variables = {"WALE_S3_PREFIX"}},
+    [SET_FILE_PREFIX] = {.variables = {"WALE_FILE_PREFIX"}},
+    [SET_REGION] = {.option = "region", .variables = {"AWS_REGION", "AWS_DEFAULT_REGION"}},
+    [SET_ENDPOINT] = {.option = "endpoint", .variables = {"WALE_S3_ENDPOINT"}},
+    [SET_URL_STYLE] = {.option = "url_style"},
+    [SET_CAFILE] = {.option = "cafile",
+                    .variables = {"AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"}},
+    [SET_ACCESS_KEY] = {.variables = {"AWS_ACCESS_KEY_ID"}},
+    [SET_STORAGE_CLASS] = {.option = "storage_class", .variables = {"WALE_S3_STORAGE_CLASS"}},
+    [SET_SSE] = {.option = "sse"},
+    [SET_GPG_KEY] = {.option = "gpg_key", .variables = {"WALE_GPG_KEY_ID"}},
+    [SET_GPG_HOME] = {.option = "gpg_home", .variables = {"GNUPGHOME"}},
+    [SET_PASSPHRASE_FILE] = {.option = "passphrase_file"},
+    [SET_RO] = {.option = "ro", .clears = "rw", .flag = true},
+    [SET_SOFT] = {.option = "soft", .clears = "hard", .flag = true},
+    [SET_SOFT_TIMEOUT] = {.option = "soft_timeout"},
+    [SET_CONNECT_TIMEOUT] = {.option = "connect_timeout"},
+    [SET_STALL_TIMEOUT] = {.option = "stall_timeout"},
+    [SET_REQUEST_TIMEOUT] = {.option = "request_timeout"},
+    [SET_WRITE_TIMEOUT] = {.option = "write_timeout"},
+    [SET_CACHE_SIZE] = {.option = "cache_size"},
+    [SET_CACHE_DIR] = {.option = "cache_dir"},
+    [SET_PREFETCH] = {.option = "prefetch"},
+    [SET_ALLOW_OTHER] = {.option = "allow_other", .flag = true},
+    [SET_UID] = {.option = "uid"},
+    [SET_GID] = {.option = "gid"},
+    [SET_LOG_DESTINATION] = {.variables = {"WALE_LOG_DESTINATION"}},
+    [SET_SYSLOG_FACILITY] = {.variables = {"WALE_SYSLOG_FACILITY"}},
+    [SET_DEBUG] = {.option = "debug", .flag = true},
+};
+
+/* Said by mount(8), fstab and systemd for themselves. */
+static const char *const ignored[] = {
+    "defaults",   "auto",        "noauto",        "user",     "nouser",     "users",
+    "owner",      "group",       "nofail",        "_netdev",  "dev",        "nodev",
+    "suid",       "nosuid",      "exec",          "noexec",   "async",      "sync",
+    "dirsync",    "atime",       "noatime",       "diratime", "nodiratime", "relatime",
+    "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime"};
+
+static const char *const secret_options[] = {
+    "secret_key",     "secret_access_key", "aws_secret_access_key", "session_token",
+    "security_token", "passphrase",        "access_key_id",         "aws_access_key_id"};
+
+static bool is_one_of(const char *name, const char *const *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(name, list[i]) == 0)
+            return true;
+    return false;
+}
+#define IS_ONE_OF(name, list) is_one_of(name, list, sizeof(list) / sizeof((list)[0]))
+
+static bool assign(struct settings *s, enum setting_id id, const char *value,
+                   enum setting_origin origin, struct err *err)
+{
+    char *joined;
+    if (id == SET_GPG_KEY && origin == ORIGIN_OPTION && s->of[id].origin == ORIGIN_OPTION) {
+        if (asprintf(&joined, "%s:%s", s->of[id].value, value) < 0) /* given several times */
+            joined = NULL;
+    } else {
+        joined = strdup(value);
+    }
+    if (joined == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    free(s->of[id].value);
+    s->of[id] = (struct setting){.value = joined, .origin = origin};
+    return true;
+}
+
+static bool add_option(struct settings *s, char *option, struct err *err)
+{
+    char *value = strchr(option, '=');
+    if (value != NULL)
+        *value++ = '\0';
+    for (enum setting_id id = 0; id < SET_COUNT; id++) {
+        if (rows[id].clears != NULL && strcmp(option, rows[id].clears) == 0) {
+            free(s->of[id].value);
+            s->of[id] = (struct setting){.value = NULL};
+            return true;
+        }
+        if (rows[id].option == NULL || strcmp(option, rows[id].option) != 0)
+            continue;
+        if (rows[id].flag != (value == NULL))
+            return err_set(err, ERR_INVALID, "option %s %s", option,
+                           rows[id].flag ? "takes no value" : "needs a value: -o NAME=VALUE");
+        if (value != NULL && *value == '\0')
+            return err_set(err, ERR_INVALID, "option %s has an empty value", option);
+        return assign(s, id, value == NULL ? "" : value, ORIGIN_OPTION, err);
+    }
+    if (IS_ONE_OF(option, ignored) || strncmp(option, "x-", 2) == 0 ||
+        strncmp(option, "comment", 7) == 0)
+        return true;
+    if (IS_ONE_OF(option, secret_options))
+        return err_set(err, ERR_INVALID,
+                       "option %s: credentials are not options, since everybody "
+                       "sees those with ps; put them into an envdir (-o envdir=DIR) or the "
+                       "environment",
+                       option);
+    return err_set(err, ERR_INVALID, "unknown option \"%s\"; walefs --help lists the options",
+                   option);
+}
+
+bool settings_add_options(struct settings *s, const char *list, struct err *err)
+{
+    char *option = malloc(strlen(list) + 1);
+    if (option == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    bool ok = true;
+    for (const char *p = list; ok && *p != '\0';) {
+        size_t n = 0;
+        for (; *p != '\0' && *p != ','; p++) {
+            if (*p == '\\' && p[1] != '\0')
+                p++;
+            option[n++] = *p;
+        }
+        if (*p == ',')
+            p++;
+        option[n] = '\0';
+        ok = n == 0 || add_option(s, option, err);
+    }
+    free(option);
+    return ok;
+}
+
+/* ---- envdir: one file per variable, its first line without trailing white space ---- */
+
+static bool envdir_read(const char *dir, const char *variable, struct secret *out, bool *found,
+                        struct err *err)
+{
+    char path[4096];
+    int n = snprintf(path, sizeof(path), "%s/%s", dir, variable);
+    struct stat st;
+    *found = false;
+    if (n < 0 || (size_t)n >= sizeof(path))
+        return err_set(err, ERR_INVALID, "envdir %s: name too long", dir);
+    if (stat(path, &st) != 0)
+        return errno == ENOENT || err_sys(err, errno, "cannot read %s", path);
+    if (st.st_size == 0)
+        return true; /* envdir(8): an empty file unsets the variable */
+    if (!secret_read_file(out, path, variable, err))
+        return false;
+    while (out->len > 0 && strchr(" \t\r", out->value[out->len - 1]) != NULL)
+        out->value[--out->len] = '\0';
+    *found = true;
+    return true;
+}
+
+static bool environment_read(const char *variable, struct secret *out, bool *found, struct err *err)
+{
+    const char *value = getenv(variable);
+    *found = value != NULL && *value != '\0';
+    return !*found || secret_set(out, value, strlen(value), err);
+}
+
+/* DIR NULL: the environment. The first of a setting's variables that has a value there. */
+static bool complete_one(struct settings *s, enum setting_id id, const char *dir, bool *found,
+                         struct err *err)
+{
+    *found = false;
+    for (size_t i = 0; i < 3 && rows[id].variables[i] != NULL && !*found; i++) {
+        struct secret value = SECRET_INIT;
+        const char *variable = rows[id].variables[i];
+        bool ok = dir != NULL ? envdir_read(dir, variable, &value, found, err)
+                              : environment_read(variable, &value, found, err);
+        if (ok && *found)
+            ok = assign(s, id, value.value, dir != NULL ? ORIGIN_ENVDIR : ORIGIN_ENVIRONMENT, err);
+        secret_free(&value);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+/* Key id, secret and token belong together: all come from where the key id came from. */
+static bool complete_credentials(struct settings *s, const char *dir, struct err *err)
+{
+    /* AWS_SECURITY_TOKEN is the older name, which WAL-E has */
+    static const char *const tokens[] = {"AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"};
+    bool in_dir = s->of[SET_ACCESS_KEY].origin == ORIGIN_ENVDIR;
+    bool found;
+    bool ok = in_dir ? envdir_read(dir, "AWS_SECRET_ACCESS_KEY", &s->secret_key, &found, err)
+                     : environment_read("AWS_SECRET_ACCESS_KEY", &s->secret_key, &found, err);
+    found = false;
+    for (size_t i = 0; i < 2 && ok && !found; i++)
+        ok = in_dir ? envdir_read(dir, tokens[i], &s->session_token, &found, err)
+                    : environment_read(tokens[i], &s->session_token, &found, err);
+    unsetenv("AWS_SECRET_ACCESS_KEY");
+    unsetenv(tokens[0]);
+    unsetenv(tokens[1]);
+    return ok;
+}
+
+bool settings_complete(struct settings *s, struct err *err)
+{
+    const char *dir = s->of[SET_ENVDIR].value;
+    struct stat st;
+    if (dir != NULL && (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)))
+        return err_set(err, ERR_INVALID, "envdir %s is not a directory that can be read", dir);
+    for (enum setting_id id = 0; id < SET_COUNT; id++) {
+        bool found = s->of[id].origin == ORIGIN_OPTION;
+        if (!found && dir != NULL && !complete_one(s, id, dir, &found, err))
+            return false;
+        if (!found && !complete_one(s, id, NULL, &found, err))
+            return false;
+    }
+    return complete_credentials(s, dir, err);
+}
+
+const char *setting_get(const struct settings *s, enum setting_id id)
+{
+    return s->of[id].value;
+}
+
+const char *setting_label(const struct settings *s, enum setting_id id)
+{
+    if (s->of[id].origin == ORIGIN_OPTION || rows[id].variables[0] == NULL)
+        return rows[id].option;
+    return rows[id].variables[0];
+}
+
+void settings_free(struct settings *s)
+{
+    for (enum setting_id id = 0; id < SET_COUNT; id++)
+        free(s->of[id].value);
+    secret_free(&s->secret_key);
+    secret_free(&s->session_token);
+    memset(s, 0, sizeof(*s));
+}

@@ -1,0 +1,70 @@
+/* What the mount is told: options (-o), an envdir, the environment, in this order of precedence, as
+ * text with its origin. Meaning is given to it in config.c. */
+#ifndef WALEFS_MOUNT_SETTINGS_H
+#define WALEFS_MOUNT_SETTINGS_H
+
+#include "core/err.h"
+#include "core/secret.h"
+
+enum setting_id {
+    SET_ENVDIR,
+    SET_S3_PREFIX,
+    SET_FILE_PREFIX,
+    SET_REGION,
+    SET_ENDPOINT,
+    SET_URL_STYLE,
+    SET_CAFILE,
+    SET_ACCESS_KEY,
+    SET_STORAGE_CLASS,
+    SET_SSE,
+    SET_GPG_KEY,
+    SET_GPG_HOME,
+    SET_PASSPHRASE_FILE,
+    SET_RO,
+    SET_SOFT,
+    SET_SOFT_TIMEOUT,
+    SET_CONNECT_TIMEOUT,
+    SET_STALL_TIMEOUT,
+    SET_REQUEST_TIMEOUT,
+    SET_WRITE_TIMEOUT,
+    SET_CACHE_SIZE,
+    SET_CACHE_DIR,
+    SET_PREFETCH,
+    SET_ALLOW_OTHER,
+    SET_UID,
+    SET_GID,
+    SET_LOG_DESTINATION,
+    SET_SYSLOG_FACILITY,
+    SET_DEBUG,
+    SET_COUNT
+};
+
+enum setting_origin { ORIGIN_DEFAULT, ORIGIN_ENVIRONMENT, ORIGIN_ENVDIR, ORIGIN_OPTION };
+
+struct setting {
+    char *value; /* NULL: unset; "" for a flag that is set */
+    enum setting_origin origin;
+};
+
+struct settings {
+    struct setting of[SET_COUNT];
+    struct secret secret_key, session_token; /* never an option: those stand in ps */
+};
+
+/* Takes one -o argument: a comma-separated list, "\," for a comma. Options that mount(8) and fstab
+ * use for themselves are ignored; an unknown one is ERR_INVALID. */
+bool settings_add_options(struct settings *s, const char *list, struct err *err);
+
+/* Fills in from the envdir, if one is set, and from the environment what no option has set. Removes
+ * the secrets from this process's environment, which gpg would inherit. */
+bool settings_complete(struct settings *s, struct err *err);
+
+/* The value or NULL. */
+const char *setting_get(const struct settings *s, enum setting_id id);
+
+/* The name under which the value was given, for messages: "-o region", "AWS_REGION". */
+const char *setting_label(const struct settings *s, enum setting_id id);
+
+void settings_free(struct settings *s);
+
+#endif
