@@ -22,7 +22,7 @@ static bool root_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
 {
     (void)call;
     (void)err;
-    attr_fill(fs, node, S_IFDIR, 0, 0, out);
+    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
     out->valid_s = FIXED_VALID_S;
     return true;
 }
@@ -62,6 +62,7 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
     }
     cancel_init(&fs->stop);
     fs->opt = *options;
+    fs->started_s = time(NULL);
     fs->persistence =
         (struct persistence){.hard = options->hard, .soft_timeout_ms = options->soft_timeout_ms};
     fs->stage_env =

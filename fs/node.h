@@ -16,6 +16,7 @@ struct fs {
     struct persistence persistence;
     struct cancel stop;            /* ends publishing in the background */
     struct node *wal;              /* a reference */
+    int64_t started_s;             /* what directories show as their time */
     _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
 };
 

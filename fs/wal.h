@@ -56,10 +56,23 @@ struct stage *wal_stage_of_plain(struct fs *fs, const struct plain *plain, struc
 /* A writer of STAGE is done. */
 void wal_drop_writer(struct wal_file *file, const struct stage *stage);
 
-/* Makes a handle for writing; takes over the caller's reference and writer count of STAGE (NULL:
- * the published content, copied at the first write). */
+/* The candidate or the temporary's content, with a reference; NULL when nothing is staged. */
+struct stage *wal_file_stage(struct wal_file *file);
+
+/* A handle for reading NODE, whose name is NAME: waits until its content is there and verified. */
+struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name,
+                              const struct call *call, struct err *err);
+
+/* The part of [OFFSET, OFFSET+SIZE) that a file of FILE_SIZE has. */
+void wal_set_bytes(int fd, uint64_t file_size, uint64_t offset, size_t size, struct fs_bytes *out);
+
+/* A handle for writing; takes over the caller's reference and writer count of STAGE (NULL: the
+ * published content, copied at the first change). PID opens it. */
 struct handle *wal_writer_new(struct fs *fs, struct node *node, struct stage *stage, pid_t pid,
                               struct err *err);
+bool wal_is_writer(const struct handle *handle); /* NULL is none */
+bool wal_writer_truncate(struct fs *fs, struct handle *writer, uint64_t size,
+                         const struct call *call, struct err *err);
 
 /* Publishes STAGE under the final name NAME, or finds that the same content is there already.
  * WAITED_MS counts against the write time-out. ERR_INVALID: the content does not belong under that

@@ -72,7 +72,7 @@ static bool dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
 {
     (void)call;
     (void)err;
-    attr_fill(fs, node, S_IFDIR, 0, 0, out);
+    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
     out->valid_s = FIXED_VALID_S;
     return true;
 }

@@ -1,11 +1,8 @@
-/* A file in wal/: its attributes, its readers and its writers. */
+/* A file in wal/ as a node: its attributes, its stage, opening it. */
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
-#include "core/log.h"
-#include "fs/process.h"
 #include "fs/wal.h"
 
 static void *file_new_data(void)
@@ -29,7 +26,7 @@ const struct node_template wal_file_template = {
 
 /* ---- attributes ---- */
 
-static struct stage *current_stage(struct wal_file *f)
+struct stage *wal_file_stage(struct wal_file *f)
 {
     pthread_mutex_lock(&f->lock);
     struct stage *s = f->stage == NULL ? NULL : stage_ref(f->stage);
@@ -43,7 +40,7 @@ bool wal_file_entry(struct fs *fs, struct node *node, struct fs_entry *out, cons
     struct wal_file *f = node->data;
     (void)call;
     (void)err;
-    struct stage *stage = current_stage(f);
+    struct stage *stage = wal_file_stage(f);
     pthread_mutex_lock(&f->lock);
     bool published = f->published;
     uint64_t size = f->size;
@@ -64,7 +61,7 @@ static bool file_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
     struct wal_file *f = node->data;
     char name[INODE_NAME_MAX + 1];
     node_name(fs->inodes, node, name);
-    struct stage *stage = current_stage(f);
+    struct stage *stage = wal_file_stage(f);
     bool local = stage != NULL || name[0] == '\0';
     stage_unref(stage);
     if (!local) {
@@ -142,327 +139,6 @@ void wal_drop_writer(struct wal_file *f, const struct stage *stage)
     stage_unref(old);
 }
 
-/* ---- readers ---- */
-
-struct reader {
-    struct handle base;
-    struct plain *plain; /* one of these two */
-    struct stage *stage;
-};
-
-static void set_bytes(int fd, uint64_t file_size, uint64_t offset, size_t size,
-                      struct fs_bytes *out)
-{
-    uint64_t left = offset < file_size ? file_size - offset : 0;
-    *out = (struct fs_bytes){.fd = fd, .offset = offset, .size = size < left ? size : (size_t)left};
-}
-
-static bool reader_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,
-                        struct fs_bytes *out, const struct call *call, struct err *err)
-{
-    (void)fs;
-    (void)call;
-    (void)err;
-    struct reader *r = (struct reader *)handle;
-    if (r->plain != NULL)
-        set_bytes(r->plain->fd, r->plain->size, offset, size, out);
-    else
-        set_bytes(stage_fd(r->stage), stage_size(r->stage), offset, size, out);
-    return true;
-}
-
-static void reader_release(struct fs *fs, struct handle *handle)
-{
-    struct reader *r = (struct reader *)handle;
-    plain_unref(r->plain);
-    stage_unref(r->stage);
-    node_unref(fs->inodes, r->base.node);
-    free(r);
-}
-
-static const struct handle_ops reader_ops = {.read = reader_read, .release = reader_release};
-
-static struct handle *open_reader(struct fs *fs, struct node *node, const char *name,
-                                  const struct call *call, struct err *err)
-{
-    struct wal_file *f = node->data;
-    struct reader *r = calloc(1, sizeof(*r));
-    if (r == NULL) {
-        err_set(err, ERR_NO_MEMORY, "out of memory");
-        return NULL;
-    }
-    r->base = (struct handle){.ops = &reader_ops, .node = node_ref(fs->inodes, node)};
-    enum wal_kind kind = wal_name_parse(name).kind;
-    if (kind == WAL_OTHER) {
-        r->stage = current_stage(f);
-        if (r->stage != NULL)
-            return &r->base;
-        err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
-        goto fail;
-    }
-    if (kind == WAL_PARTIAL)
-        fetcher_drop(fs->fetcher, name);
-    r->plain = wal_fetch(fs, name, call, err);
-    if (r->plain == NULL)
-        goto fail;
-    if (kind == WAL_SEGMENT)
-        fetcher_ahead(fs->fetcher, name, (uint32_t)r->plain->size);
-    return &r->base;
-fail:
-    reader_release(fs, &r->base);
-    return NULL;
-}
-
-/* ---- writers ----
- *
- * Which close finishes a file? Every descriptor that is closed sends a flush: a shell's after dup2,
- * a child's when it exits with what it inherited, a dying process's. The one that counts is that of
- * the process which opened the file, if it is not dying of a signal or exiting with an error. What
- * is still unpublished when the last descriptor has gone is published then, unless its opener
- * failed; nobody waits for that, so an error goes to the log. */
-
-struct writer {
-    struct handle base;
-    pid_t opener; /* process id; 0 when unknown */
-    pthread_mutex_t lock;
-    struct stage *stage;      /* lock: a reference; NULL until a published file is written to */
-    struct plain *plain;      /* lock: a reference; the published content, if it was read */
-    bool opener_failed;       /* lock */
-    uint64_t refused_version; /* lock: whose failure a close has reported already; 0 for none */
-};
-
-static struct stage *writer_stage(struct writer *w)
-{
-    pthread_mutex_lock(&w->lock);
-    struct stage *s = w->stage == NULL ? NULL : stage_ref(w->stage);
-    pthread_mutex_unlock(&w->lock);
-    return s;
-}
-
-static int64_t waited_ms(struct wal_file *f)
-{
-    pthread_mutex_lock(&f->lock);
-    int64_t ms = f->waited_ms;
-    f->waited_ms = 0;
-    pthread_mutex_unlock(&f->lock);
-    return ms;
-}
-
-/* The stage to change: the handle's, the file's present one, or a copy of what is published. A
- * reference; the handle counts as a writer of it. */
-static struct stage *stage_for_change(struct fs *fs, struct writer *w, const struct call *call,
-                                      struct err *err)
-{
-    struct stage *stage = writer_stage(w);
-    if (stage != NULL)
-        return stage;
-    struct wal_file *f = w->base.node->data;
-    char name[INODE_NAME_MAX + 1];
-    node_name(fs->inodes, w->base.node, name);
-    struct call bounded = *call;
-    bounded.deadline_ms = now_ms() + fs->opt.write_timeout_ms;
-    struct plain *p = wal_fetch(fs, name, &bounded, err);
-    if (p == NULL && err->code != ERR_ABSENT)
-        return NULL;
-    struct stage *copy =
-        p == NULL ? stage_new(&fs->stage_env, false, err) : wal_stage_of_plain(fs, p, err);
-    plain_unref(p);
-    if (copy == NULL)
-        return NULL;
-    pthread_mutex_lock(&f->lock);
-    pthread_mutex_lock(&w->lock);
-    if (w->stage == NULL) {
-        if (f->stage == NULL) {
-            f->stage = stage_ref(copy);
-            f->writers = 0;
-            f->kept = false;
-        }
-        f->writers++;
-        w->stage = stage_ref(f->stage);
-    }
-    stage = stage_ref(w->stage);
-    pthread_mutex_unlock(&w->lock);
-    pthread_mutex_unlock(&f->lock);
-    stage_unref(copy);
-    return stage;
-}
-
-static bool writer_write(struct fs *fs, struct handle *handle, const void *data, size_t n,
-                         uint64_t offset, const struct call *call, struct err *err)
-{
-    struct stage *stage = stage_for_change(fs, (struct writer *)handle, call, err);
-    if (stage == NULL)
-        return false;
-    bool ok = offset + n <= WAL_SEGMENT_MAX + UINT64_C(1)
-                  ? stage_write(stage, data, n, offset, err)
-                  : err_set(err, ERR_NO_SPACE, "larger than any WAL file");
-    stage_unref(stage);
-    return ok;
-}
-
-static bool writer_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,
-                        struct fs_bytes *out, const struct call *call, struct err *err)
-{
-    struct writer *w = (struct writer *)handle;
-    struct stage *stage = writer_stage(w);
-    if (stage != NULL) {
-        set_bytes(stage_fd(stage), stage_size(stage), offset, size, out);
-        stage_unref(stage); /* the handle keeps it */
-        return true;
-    }
-    pthread_mutex_lock(&w->lock);
-    struct plain *p = w->plain;
-    pthread_mutex_unlock(&w->lock);
-    if (p == NULL) {
-        char name[INODE_NAME_MAX + 1];
-        node_name(fs->inodes, handle->node, name);
-        struct plain *fetched = wal_fetch(fs, name, call, err);
-        if (fetched == NULL)
-            return false;
-        pthread_mutex_lock(&w->lock);
-        if (w->plain == NULL) {
-            w->plain = fetched;
-            fetched = NULL;
-        }
-        p = w->plain;
-        pthread_mutex_unlock(&w->lock);
-        plain_unref(fetched);
-    }
-    set_bytes(p->fd, p->size, offset, size, out);
-    return true;
-}
-
-static bool publish(struct fs *fs, struct writer *w, struct stage *stage, const struct call *call,
-                    struct err *err)
-{
-    struct wal_file *f = w->base.node->data;
-    char name[INODE_NAME_MAX + 1];
-    node_name(fs->inodes, w->base.node, name);
-    enum wal_kind kind = wal_name_parse(name).kind;
-    if (kind == WAL_OTHER || !stage_dirty(stage))
-        return true; /* a temporary is safe enough on this host */
-    uint64_t version = stage_version(stage);
-    bool ok = wal_publish(fs, name, stage, waited_ms(f), call, err);
-    if (!ok) {
-        pthread_mutex_lock(&w->lock);
-        w->refused_version = version;
-        pthread_mutex_unlock(&w->lock);
-        return false;
-    }
-    pthread_mutex_lock(&f->lock);
-    f->published = true;
-    f->size = stage_size(stage);
-    f->mtime_s = time(NULL);
-    bool keep = kind == WAL_PARTIAL && f->stage == stage;
-    f->kept = f->kept || keep;
-    pthread_mutex_unlock(&f->lock);
-    /* its rename to the whole segment needs the content once more, perhaps without a secret key */
-    return !keep || wal_dir_keep(fs, w->base.node, err);
-}
-
-/* Does this close decide? Marks the writer when its opener has failed. */
-static bool flush_decides(struct fs *fs, struct writer *w, pid_t tid)
-{
-    pid_t pid = process_of_thread(tid);
-    if (pid != 0 && w->opener != 0 && pid != w->opener)
-        return false;
-    enum process_state state = process_state(pid);
-    if (state == PROCESS_RUNNING || state == PROCESS_EXITED_WELL)
-        return true;
-    char name[INODE_NAME_MAX + 1];
-    node_name(fs->inodes, w->base.node, name);
-    log_warn("wal/%s: not published: its writer, process %d, %s", name, (int)pid,
-             state == PROCESS_FAILED
-                 ? "was killed or exited with an error"
-                 : "exited without closing it, and its exit status is not visible to walefs");
-    pthread_mutex_lock(&w->lock);
-    w->opener_failed = true;
-    pthread_mutex_unlock(&w->lock);
-    return false;
-}
-
-static bool writer_flush(struct fs *fs, struct handle *handle, pid_t pid, const struct call *call,
-                         struct err *err)
-{
-    struct writer *w = (struct writer *)handle;
-    struct stage *stage = writer_stage(w);
-    bool ok = true;
-    if (stage != NULL && stage_dirty(stage) && flush_decides(fs, w, pid) && stage_size(stage) > 0)
-        ok = publish(fs, w, stage, call, err);
-    stage_unref(stage);
-    return ok;
-}
-
-static bool writer_fsync(struct fs *fs, struct handle *handle, const struct call *call,
-                         struct err *err)
-{
-    struct writer *w = (struct writer *)handle;
-    struct stage *stage = writer_stage(w);
-    bool ok = stage == NULL || publish(fs, w, stage, call, err);
-    stage_unref(stage);
-    return ok;
-}
-
-static void publish_late(struct fs *fs, struct writer *w)
-{
-    struct stage *stage = w->stage;
-    struct wal_file *f = w->base.node->data;
-    pthread_mutex_lock(&f->lock);
-    bool last = f->stage != stage || f->writers == 1;
-    pthread_mutex_unlock(&f->lock);
-    if (!last || !stage_dirty(stage) || w->opener_failed ||
-        w->refused_version == stage_version(stage))
-        return;
-    struct err err = ERR_INIT;
-    const struct call call = {.cancel = &fs->stop, .deadline_ms = DEADLINE_NONE};
-    if (!publish(fs, w, stage, &call, &err))
-        log_error("not published, though its writer has gone without an error: %s", err.text);
-}
-
-static void writer_release(struct fs *fs, struct handle *handle)
-{
-    struct writer *w = (struct writer *)handle;
-    struct wal_file *f = w->base.node->data;
-    if (w->stage != NULL) {
-        publish_late(fs, w);
-        pthread_mutex_lock(&f->lock);
-        bool temporary = f->temporary;
-        bool last = f->stage == w->stage && f->writers == 1;
-        if (last && !temporary && stage_dirty(w->stage))
-            f->kept = false; /* a .partial that could not be published */
-        pthread_mutex_unlock(&f->lock);
-        if (!temporary && last)
-            stage_abandon(w->stage);
-        wal_drop_writer(f, w->stage);
-        stage_unref(w->stage);
-    }
-    plain_unref(w->plain);
-    node_unref(fs->inodes, w->base.node);
-    pthread_mutex_destroy(&w->lock);
-    free(w);
-}
-
-static const struct handle_ops writer_ops = {.read = writer_read,
-                                             .write = writer_write,
-                                             .flush = writer_flush,
-                                             .fsync = writer_fsync,
-                                             .release = writer_release};
-
-struct handle *wal_writer_new(struct fs *fs, struct node *node, struct stage *stage, pid_t pid,
-                              struct err *err)
-{
-    struct writer *w = calloc(1, sizeof(*w));
-    if (w == NULL) {
-        err_set(err, ERR_NO_MEMORY, "out of memory");
-        return NULL;
-    }
-    w->base = (struct handle){.ops = &writer_ops, .node = node_ref(fs->inodes, node)};
-    w->opener = process_of_thread(pid);
-    w->stage = stage;
-    pthread_mutex_init(&w->lock, NULL);
-    return &w->base;
-}
-
 /* ---- opening ---- */
 
 static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
@@ -472,7 +148,7 @@ static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
     char name[INODE_NAME_MAX + 1];
     node_name(fs->inodes, node, name);
     if ((flags & O_ACCMODE) == O_RDONLY) {
-        *handle = open_reader(fs, node, name, call, err);
+        *handle = wal_reader_new(fs, node, name, call, err);
         return *handle != NULL;
     }
     if (fs->opt.read_only)
@@ -503,11 +179,9 @@ static bool set_size(struct fs *fs, struct node *node, uint64_t size, struct han
                      const struct call *call, struct err *err)
 {
     struct wal_file *f = node->data;
-    struct stage *stage = handle != NULL && handle->ops == &writer_ops
-                              ? stage_for_change(fs, (struct writer *)handle, call, err)
-                              : current_stage(f);
-    if (stage == NULL && handle != NULL && handle->ops == &writer_ops)
-        return false;
+    if (wal_is_writer(handle))
+        return wal_writer_truncate(fs, handle, size, call, err);
+    struct stage *stage = wal_file_stage(f);
     if (stage != NULL) {
         bool ok = stage_truncate(stage, size, err);
         stage_unref(stage);

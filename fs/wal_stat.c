@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/wal_check.h"
 #include "fs/wal.h"
@@ -52,6 +53,11 @@ static bool plain_size(struct fs *fs, const char *name, const struct store_info 
         *size = segment_size;
         return true;
     }
+    /* a .partial is replaced now and then */
+    struct plain *cached = fetcher_peek(fs->fetcher, name);
+    if (cached != NULL && strcmp(cached->info.etag, info->etag) != 0)
+        fetcher_drop(fs->fetcher, name);
+    plain_unref(cached);
     struct plain *p = fetcher_get(fs->fetcher, name, call, err);
     if (p != NULL) {
         *size = p->size;
