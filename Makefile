@@ -1,5 +1,6 @@
-# walefs. Targets: all (default), install, test, check, bench, demo, lint, format, clean.
-# VARIANT=asan|tsan|clang builds into build/VARIANT with those flags.
+# walefs. make: build/walefs. make install (PREFIX, DESTDIR). make demo: see it work. make test: every
+# test. make check: formatting, linters, both compilers, sanitizers, tests. make bench: measurements.
+# VARIANT=clang|asan|tsan builds into build/VARIANT with that compiler or sanitizer.
 
 VERSION := 0.1.0
 PREFIX ?= /usr/local
@@ -39,6 +40,7 @@ UNIT_SRC := $(wildcard tests/unit/test_*.c)
 UNIT_COMMON := $(filter-out $(UNIT_SRC),$(wildcard tests/unit/*.c))
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+ARCHIVES := $(BUILD)/libmount.a $(BUILD)/libfs.a $(BUILD)/libcore.a
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 
 .PHONY: all
@@ -49,13 +51,15 @@ all: $(BUILD)/walefs
 
 $(BUILD)/libcore.a: $(call obj,$(CORE_SRC))
 $(BUILD)/libfs.a: $(call obj,$(FS_SRC))
+$(BUILD)/libmount.a: $(call obj,$(filter-out mount/main.c,$(MOUNT_SRC)))
 $(BUILD)/lib%.a:
-	rm -f $@ && ar rcs $@ $^
+	@rm -f $@
+	ar rcs $@ $^
 
-$(BUILD)/walefs: $(call obj,$(MOUNT_SRC)) $(BUILD)/libfs.a $(BUILD)/libcore.a
+$(BUILD)/walefs: $(call obj,mount/main.c) $(ARCHIVES)
 	$(CC) $(LDFLAGS) -o $@ $^ $$($(PKG_CONFIG) --libs $(PKGS)) $(LIBS)
 
-$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_COMMON)) $(BUILD)/libfs.a $(BUILD)/libcore.a
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_COMMON)) $(ARCHIVES)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $$($(PKG_CONFIG) --libs $(PKGS) cmocka) $(LIBS)
 
@@ -63,12 +67,75 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_BASE) $(CFLAGS) $$($(PKG_CONFIG) --cflags $(PKGS)) -MMD -MP -c -o $@ $<
 
-.PHONY: unit
-unit: $(UNIT_BIN)
-	@set -e; for t in $(UNIT_BIN); do echo "== $$t"; $$t; done
+.PHONY: install
+install: $(BUILD)/walefs
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 755 $(BUILD)/walefs $(DESTDIR)$(PREFIX)/bin/walefs
+	install -m 644 mount/walefs.8 $(DESTDIR)$(PREFIX)/share/man/man8/walefs.8
+
+# ---- demonstration, tests, measurements: each installs the Debian packages that are missing ----
+
+.PHONY: demo
+demo:
+	@mount/demo.sh
+
+# make test T=PATTERN runs what matches (see tests/run).
+T ?=
+.PHONY: test
+test:
+	@tests/lib/packages.sh ensure test
+	@$(MAKE) --no-print-directory test-built
+
+.PHONY: test-built
+test-built: $(BUILD)/walefs $(UNIT_BIN)
+	@WALEFS=$(abspath $(BUILD))/walefs tests/run $(T) $(UNIT_BIN)
+
+.PHONY: bench
+bench:
+	@tests/lib/packages.sh ensure test
+	@$(MAKE) --no-print-directory $(BUILD)/walefs
+	@WALEFS=$(abspath $(BUILD))/walefs tests/bench/run.sh
+
+# ---- what must hold before a change lands ----
+
+C_FILES := $(wildcard core/*.[ch] fs/*.[ch] mount/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
+SHELL_FILES := $(wildcard .ci/run tests/run tests/lib/*.sh tests/mount/*.sh tests/bench/*.sh mount/*.sh)
+
+.PHONY: format
+format:
+	clang-format -i $(C_FILES)
+
+.PHONY: lint
+lint:
+	@tests/lib/packages.sh ensure lint
+	clang-format --dry-run -Werror $(C_FILES)
+	shellcheck -x $(SHELL_FILES)
+	mandoc -T lint -W warning mount/*.8
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+		--suppress=missingIncludeSystem --error-exitcode=1 -I. core fs mount
+	clang-tidy --quiet $(CORE_SRC) $(FS_SRC) $(MOUNT_SRC) -- -std=c11 -D_GNU_SOURCE \
+		-DFUSE_USE_VERSION=314 -DWALEFS_VERSION='"$(VERSION)"' -I. $$($(PKG_CONFIG) --cflags $(PKGS))
+
+# The sanitized unit tests run without the other kinds of tests, which take long.
+.PHONY: check
+check: lint
+	@tests/lib/packages.sh ensure test
+	$(MAKE) --no-print-directory VARIANT=clang all
+	$(MAKE) --no-print-directory VARIANT=asan T=unit test-built
+	$(MAKE) --no-print-directory VARIANT=tsan T=unit test-built
+	$(MAKE) --no-print-directory test
+
+.PHONY: fuzz
+fuzz:
+	@mkdir -p build/fuzz
+	clang -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined \
+		tests/fuzz/fuzz_lzop.c core/lzop_decode.c core/stream.c core/err.c -llzo2 -o build/fuzz/fuzz_lzop
+	cd build/fuzz && ./fuzz_lzop -max_total_time=$(FUZZ_SECONDS)
+FUZZ_SECONDS ?= 60
 
 .PHONY: clean
 clean:
 	rm -rf build
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+
