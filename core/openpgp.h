@@ -20,7 +20,7 @@ struct openpgp_options {
     size_t recipient_count;          /* 0: nothing is encrypted; decryption still works */
     const struct secret *passphrase; /* NULL or unset: gpg-agent's business */
     uint32_t stall_timeout_ms; /* a gpg that neither reads nor writes for so long while it could,
-                                  is ended: ERR_TIMEOUT */
+                                  is ended: ERR_TIMEOUT. 0: never */
     unsigned max_processes;    /* gpg processes at once */
     bool writable;             /* check that the recipients can be encrypted to */
 };
@@ -59,8 +59,9 @@ bool openpgp_encrypt(struct openpgp *pgp, struct source *plain, struct sink *out
 
 /* Decrypts one message. Bytes pushed into OUT are not verified before this returns true. ERR_KEY:
  * no secret key (the key ids that would do are named), locked, agent unreachable. ERR_CORRUPT:
- * broken, truncated or without integrity protection (MDC or AEAD). Neither closes nor finishes
- * either stream. Needs a reserved place. */
+ * broken, truncated or without integrity protection (MDC or AEAD). ERR_NO_MEMORY: gpg-agent is out
+ * of secure memory. ERR_LOCAL: gpg was killed. Neither closes nor finishes either stream. Needs a
+ * reserved place. */
 bool openpgp_decrypt(struct openpgp *pgp, struct source *in, struct sink *out,
                      const struct call *call, struct err *err);
 

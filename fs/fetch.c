@@ -1,6 +1,5 @@
 #include "fs/fetch.h"
 
-#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,22 +164,20 @@ static uint64_t plain_limit(enum wal_kind kind)
     return kind == WAL_SEGMENT || kind == WAL_PARTIAL ? WAL_SEGMENT_MAX : WAL_TEXT_MAX;
 }
 
-/* The last part of verification: a segment has the size that its own header says. */
-static bool verify_segment(const struct plain *p, struct err *err)
+/* The last part of verification: a segment has the size that its own header says, and it is the one
+ * that its name says. */
+static bool verify_segment(const struct plain *p, const char *name, struct err *err)
 {
     unsigned char head[WAL_HEADER_BYTES];
     ssize_t n = spool_read(p->fd, head, sizeof(head), 0, err);
     if (n < 0)
         return false;
     struct wal_header header;
-    if (!wal_header_parse(head, (size_t)n, &header, err)) {
-        err->code = ERR_CORRUPT;
-        return false;
-    }
-    if (p->size != header.segment_size)
-        return err_set(err, ERR_CORRUPT, "has %" PRIu64 " bytes instead of %" PRIu32, p->size,
-                       header.segment_size);
-    return true;
+    if (wal_header_parse(head, (size_t)n, &header, err) &&
+        wal_segment_check(name, &header, p->size, err))
+        return true;
+    err->code = ERR_CORRUPT;
+    return false;
 }
 
 static void start_next_ahead(struct entry *e);
@@ -216,7 +213,7 @@ static struct plain *fetch(struct entry *e, struct err *err)
     if (out == NULL || !codec_decode(f->opt.pgp, body, out, priority, &call, err))
         goto out;
     p->size = result.size;
-    ok = kind != WAL_SEGMENT || verify_segment(p, err);
+    ok = kind != WAL_SEGMENT || verify_segment(p, e->name, err);
 out:
     sink_close(out);
     source_close(body);

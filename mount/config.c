@@ -240,10 +240,8 @@ static bool server_side_encryption(struct config *c, const struct settings *s, s
     return err_set(err, ERR_INVALID, "sse=%s: expected AES256, aws:kms or aws:kms:KEY", text);
 }
 
-static bool s3(struct config *c, const struct settings *s, struct err *err)
+static bool s3_access(const struct settings *s, struct err *err)
 {
-    if (!endpoint(c, s, err) || !server_side_encryption(c, s, err))
-        return false;
     const char *ca = setting_get(s, SET_CAFILE);
     if (ca != NULL && access(ca, R_OK) != 0)
         return err_sys(err, errno, "%s=%s", setting_label(s, SET_CAFILE), ca);
@@ -346,7 +344,8 @@ bool config_make(struct config *c, const struct settings *s, const char *source_
     c->allow_other = setting_get(s, SET_ALLOW_OTHER) != NULL;
     c->debug = setting_get(s, SET_DEBUG) != NULL;
     return logging(c, s, foreground, err) && source(c, s, source_text, err) &&
-           (c->is_file || s3(c, s, err)) && keys(c, s, err) && limits(c, s, err) &&
+           endpoint(c, s, err) && server_side_encryption(c, s, err) &&
+           (c->is_file || s3_access(s, err)) && keys(c, s, err) && limits(c, s, err) &&
            owner(c, s, err);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "core/log.h"
 #include "fs/unmount.h"
@@ -56,28 +57,28 @@ static void unescape(char *s)
     *out = '\0';
 }
 
-/* Source: proc_pid_mountinfo(5); the type follows " - ". The last mount on a path is the visible
- * one. */
-bool mountpoint_is_ours(const char *path)
+/* The type of the file system that is visible at PATH because it is mounted right there; "" when
+ * none is. Source: proc_pid_mountinfo(5): the type follows " - ", and the last mount on a path is
+ * the visible one. */
+static void mounted_type(const char *path, char type[64])
 {
     FILE *f = fopen("/proc/self/mountinfo", "re");
     char *line = NULL;
     size_t cap = 0;
-    bool ours = false;
+    type[0] = '\0';
     while (f != NULL && getline(&line, &cap, f) > 0) {
-        char where[PATH_MAX], type[64];
+        char where[PATH_MAX], found[64];
         const char *dash = strstr(line, " - ");
         if (dash == NULL || sscanf(line, "%*s %*s %*s %*s %4095s", where) != 1 ||
-            sscanf(dash, " - %63s", type) != 1)
+            sscanf(dash, " - %63s", found) != 1)
             continue;
         unescape(where);
         if (strcmp(where, path) == 0)
-            ours = strcmp(type, "fuse.walefs") == 0;
+            strcpy(type, found);
     }
     free(line);
     if (f != NULL)
         fclose(f);
-    return ours;
 }
 
 static bool check_empty(const char *path, struct err *err)
@@ -95,14 +96,20 @@ static bool check_empty(const char *path, struct err *err)
                             path);
 }
 
-/* Takes away mounts of dead processes, one after the other. */
+/* Takes away mounts of dead processes, one after the other; an automounter's trigger may stay. */
 static bool clean_dead(const char *path, struct err *err)
 {
-    for (int i = 0; i < 16 && mountpoint_is_ours(path); i++) {
-        struct stat st;
-        if (stat(path, &st) == 0 || errno != ENOTCONN)
-            return err_set(err, ERR_INVALID,
-                           "%s: a walefs is mounted there already; umount %s first", path, path);
+    char type[64];
+    struct statfs st;
+    for (int i = 0; i < 16; i++) {
+        mounted_type(path, type);
+        if (type[0] == '\0' || strcmp(type, "autofs") == 0)
+            break;
+        bool ours = strcmp(type, "fuse.walefs") == 0;
+        /* statfs, since the kernel may answer a stat from its cache */
+        if (!ours || statfs(path, &st) == 0 || errno != ENOTCONN)
+            return err_set(err, ERR_INVALID, "%s is mounted on already (%s): umount %s first", path,
+                           ours ? "walefs" : type, path);
         if (!unmount_lazily(path, err))
             return err_context(err, "%s: the mount of a dead walefs is in the way", path);
         log_info("%s: took away the mount of a walefs that has died", path);

@@ -9,7 +9,4 @@
  * what is wrong and what to do. */
 char *mountpoint_prepare(const char *path, struct err *err);
 
-/* Is a walefs mounted on the absolute PATH? */
-bool mountpoint_is_ours(const char *path);
-
 #endif

@@ -1,0 +1,81 @@
+/* What libcurl's result codes mean to the one who mounted, and whether another try may help. */
+#include <string.h>
+
+#include "core/http_impl.h"
+
+static bool plain_url(const struct http_exchange *x)
+{
+    return strncmp(x->url_shown, "http:", 5) == 0;
+}
+
+static bool unavailable(const struct http_exchange *x, struct err *err, const char *hint)
+{
+    return err_set(err, ERR_UNAVAILABLE, "%s: %s%s%s", x->url_shown,
+                   x->reason[0] != '\0' ? x->reason : curl_easy_strerror(x->result),
+                   hint[0] != '\0' ? "; " : "", hint);
+}
+
+static bool tls_failed(const struct http_exchange *x, struct err *err, bool *again)
+{
+    /* OpenSSL's words for bytes that are no TLS record at all */
+    bool not_tls = strstr(x->reason, "wrong version number") != NULL ||
+                   strstr(x->reason, "packet length too long") != NULL;
+    *again = !not_tls;
+    return unavailable(x, err,
+                       not_tls ? "the port does not speak TLS: use an http:// endpoint" : "");
+}
+
+bool http_fail(const struct http_exchange *x, struct err *err, bool *again)
+{
+    *again = true;
+    switch ((int)x->result) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+        return unavailable(x, err, "check the endpoint's name and the name servers");
+    case CURLE_COULDNT_RESOLVE_PROXY:
+        return unavailable(x, err, "check the proxy in the environment");
+    case CURLE_COULDNT_CONNECT:
+        return unavailable(x, err, "check the endpoint, and that it is running");
+    case CURLE_OPERATION_TIMEDOUT:
+        return err_set(err, ERR_TIMEOUT, "%s: %s", x->url_shown, x->reason);
+    case CURLE_PEER_FAILED_VERIFICATION:
+        *again = false;
+        return unavailable(x, err,
+                           "its certificate is not trusted: name the CA with the option cafile");
+    case CURLE_SSL_CONNECT_ERROR:
+        return tls_failed(x, err, again);
+    case CURLE_SSL_CACERT_BADFILE:
+        *again = false;
+        return unavailable(x, err, "the CA file (option cafile) cannot be used");
+    case CURLE_GOT_NOTHING:
+        return unavailable(x, err,
+                           plain_url(x) ? "if the port speaks TLS, use an https:// endpoint" : "");
+    case CURLE_UNSUPPORTED_PROTOCOL: /* "Received HTTP/0.9 when not allowed" */
+    case CURLE_WEIRD_SERVER_REPLY:
+        *again = false;
+        return unavailable(x, err,
+                           plain_url(x) ? "no HTTP there: if the port speaks TLS, use an https:// "
+                                          "endpoint"
+                                        : "no HTTP there: check the endpoint");
+    case CURLE_URL_MALFORMAT:
+        *again = false;
+        return err_set(err, ERR_INVALID, "%s: not a URL", x->url_shown);
+    case CURLE_OUT_OF_MEMORY:
+        *again = false;
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    case CURLE_READ_ERROR:
+    case CURLE_ABORTED_BY_CALLBACK:
+        if (x->body_err.code == ERR_NONE)
+            return unavailable(x, err, "");
+        *again = false;
+        *err = x->body_err;
+        return false;
+    case CURLE_WRITE_ERROR:
+        if (x->headers_too_long)
+            return err_set(err, ERR_UNAVAILABLE, "%s: answers with more than %d bytes of headers",
+                           x->url_shown, HTTP_HEADERS_MAX);
+        *again = false;
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    default: /* reset, closed, cut short: the network */
+        return unavailable(x, err, "");
+    }
+}

@@ -1,0 +1,216 @@
+/* What the parts of openpgp_*.c share. Nobody else includes this.
+ *
+ *   openpgp.c         the object, its life and preflight
+ *   openpgp_slots.c   the places among max_processes
+ *   openpgp_run.c     one gpg operation: gpgme context, event loop, time-outs, cancel
+ *   openpgp_proc.c    ending gpg processes that do not end by themselves
+ *   openpgp_status.c  gpg's status lines, and the struct err that follows from them
+ *   openpgp_crypt.c   encrypt and decrypt
+ *   openpgp_keys.c    keys: listing, choosing and checking the recipients
+ *   openpgp_home.c    the private gpg home on tmpfs
+ *   openpgp_unlock.c  moving secret keys into it */
+#ifndef WALEFS_CORE_OPENPGP_INTERNAL_H
+#define WALEFS_CORE_OPENPGP_INTERNAL_H
+
+#include <gpgme.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/buf.h"
+#include "core/call.h"
+#include "core/openpgp.h"
+#include "core/secret.h"
+#include "core/stream.h"
+
+/* ---- places (openpgp_slots.c) ---- */
+
+struct slot_waiter;
+
+struct slot_queue {
+    struct slot_waiter *first, **tail;
+};
+
+struct slots {
+    pthread_mutex_t lock;
+    unsigned free;               /* lock */
+    struct slot_queue queues[2]; /* lock; by enum openpgp_priority */
+};
+
+void slots_init(struct slots *s, unsigned count);
+void slots_destroy(struct slots *s);
+
+/* ---- status lines (openpgp_status.c) ---- */
+
+#define GPG_KEY_IDS_MAX 8
+
+/* What gpg reported, as doc/DETAILS of GnuPG describes the lines. Zero-initialise. */
+struct gpg_status {
+    bool any; /* a status line came at all */
+    bool end_encryption;
+    bool decryption_okay, end_decryption, good_mdc, decryption_failed;
+    bool unlocked;            /* DECRYPTION_INFO: gpg had the session key and went on to the data */
+    bool unprotected;         /* DECRYPTION_INFO said: neither MDC nor AEAD */
+    bool no_data;             /* NODATA, UNEXPECTED, BADMDC: what came is not what it should be */
+    bool no_secret_key;       /* NO_SECKEY */
+    bool symmetric;           /* NEED_PASSPHRASE_SYM */
+    bool input_ended;         /* set by the caller: gpg was given all of its input, */
+    uint64_t input_bytes;     /* so much of it */
+    unsigned agent_error;     /* gpg error code that came with using or exporting a secret key */
+    unsigned other_error;     /* of ERROR and FAILURE lines for anything else */
+    unsigned recipient_error; /* INV_RECP's reason */
+    char recipient[160];      /* INV_RECP's name */
+    size_t key_id_count;
+    char key_ids[GPG_KEY_IDS_MAX][17]; /* ENC_TO */
+};
+
+struct gpg_run_options;
+
+void gpg_status_line(struct gpg_status *st, const char *keyword, const char *args);
+
+/* The verdict on an encryption or decryption that ran to its end: true, or why not. RESULT is
+ * gpgme's, LOG what gpg said, OPTIONS what it was run with. */
+bool gpg_judge_encrypt(const struct gpg_status *st, gpgme_error_t result, const char *log,
+                       struct err *err);
+bool gpg_judge_decrypt(const struct gpg_status *st, gpgme_error_t result, const char *log,
+                       const struct gpg_run_options *options, struct err *err);
+
+/* ERR_KEY, or ERR_NO_MEMORY when the agent ran out of secure memory: why a secret key could not be
+ * used. WHOSE names the key. Returns false. */
+bool gpg_judge_agent(unsigned agent_error, const char *whose, struct err *err);
+
+/* Puts the last thing that gpg said behind the text, made fit for one line. Returns false. */
+bool gpg_add_log(struct err *err, const char *log);
+
+/* ---- one operation (openpgp_run.c) ---- */
+
+#define GPG_RUN_FDS 16
+
+struct gpg_fd {
+    int fd; /* -1: unused */
+    int dir;
+    gpgme_io_cb_t fnc;
+    void *fnc_data;
+};
+
+/* A gpgme context with the event loop that moves its bytes, used by one thread. Not movable. */
+struct gpg_run {
+    gpgme_ctx_t ctx;
+    const struct secret *passphrase; /* NULL: gpg-agent's business */
+    uint32_t stall_timeout_ms;
+    const struct call *call;
+    struct gpg_fd fds[GPG_RUN_FDS];
+    int wake_fd;  /* eventfd: the cancel fired */
+    int alive_fd; /* read end of gpg's status pipe: hung up once gpg is gone */
+    bool done;
+    gpgme_error_t result;
+    bool stream_failed; /* stream_err came from the caller's source or sink */
+    struct err stream_err;
+    struct gpg_status status;
+    gpgme_key_t *keys; /* what a key listing found */
+    size_t key_count;
+};
+
+struct gpg_run_options {
+    const char *home;                /* NULL: gpg's own choice */
+    const char *import_home;         /* where a missing key would have to be imported; NULL: same */
+    const struct secret *passphrase; /* NULL: not in loopback mode */
+    uint32_t stall_timeout_ms;       /* 0: none */
+    const struct call *call;
+};
+
+/* Prepares a context. gpg_run_end must follow, whatever this returns. */
+bool gpg_run_begin(struct gpg_run *run, const struct gpg_run_options *options, struct err *err);
+
+/* Carries the operation whose gpgme_op_*_start gave START to its end. True: gpg ran to its end, and
+ * run->result and run->status tell how. False: it could not be started, the caller's stream
+ * failed (with the stream's own error), cancelled, timed out. gpgme data objects may be released
+ * after this. */
+bool gpg_run_wait(struct gpg_run *run, gpgme_error_t start, const char *what, struct err *err);
+
+/* What gpg said on its log, into OUT. Never fails: at worst nothing is appended. */
+void gpg_run_log(struct gpg_run *run, struct buf *out);
+
+/* Releases all; kills a gpg that is still there. */
+void gpg_run_end(struct gpg_run *run);
+
+/* A gpgme data object that pulls from SOURCE or pushes into SINK (the other one is NULL) and keeps
+ * that stream's error in the run. It has to live until gpgme_data_release. */
+struct gpg_stream {
+    struct gpg_run *run;
+    struct source *source;
+    struct sink *sink;
+};
+
+bool gpg_stream_data(struct gpg_stream *s, gpgme_data_t *data, struct err *err);
+
+/* ---- processes (openpgp_proc.c) ---- */
+
+/* Signals the processes of this user, but this one, that hold the write end of pipe PIPE_INO. */
+void gpg_signal_writers(ino_t pipe_ino, int sig);
+
+/* Ends the processes of this user that have HOME among their arguments (gpg-agent and gpg are
+ * started with --homedir HOME). Blocks until they are gone, some seconds at most. */
+void gpg_end_users_of(const char *home);
+
+/* ---- the private home (openpgp_home.c) ---- */
+
+struct gpg_home;
+
+/* Makes one and removes those that dead processes of this user left. */
+struct gpg_home *gpg_home_new(struct err *err);
+const char *gpg_home_path(const struct gpg_home *home);
+
+/* Ends its agent and removes it. NULL is allowed. */
+void gpg_home_free(struct gpg_home *home);
+
+/* ---- the object ---- */
+
+struct openpgp {
+    /* all but the places is constant after openpgp_new */
+    char *home;             /* NULL: gpg's own choice */
+    char *recipients;       /* for gpgme_op_encrypt_ext; NULL: nothing is encrypted */
+    char **recipient_fprs;  /* primary fingerprints of those that were found */
+    size_t recipient_count; /* of recipient_fprs */
+    struct secret passphrase;
+    struct gpg_home *unlocked; /* home with the unlocked keys; NULL: no passphrase was given */
+    uint32_t stall_timeout_ms;
+    struct slots slots;
+};
+
+/* Options for a run in the configured home, without a passphrase. */
+struct gpg_run_options openpgp_run_options(const struct openpgp *pgp, const struct call *call);
+
+/* ---- keys (openpgp_keys.c) ---- */
+
+/* Lists keys that fit PATTERN (NULL: all) into run->keys. */
+bool gpg_list_keys(struct gpg_run *run, const char *pattern, bool secret_only, struct err *err);
+
+/* Whether this subkey can be encrypted to now. */
+bool gpg_subkey_usable(gpgme_subkey_t sub);
+
+/* "FINGERPRINT (user id)", made fit for a message. */
+void gpg_key_name(gpgme_key_t key, char *out, size_t cap);
+
+/* Fills pgp->recipients and pgp->recipient_fprs; with MUST_WORK an unusable one is ERR_KEY. */
+bool openpgp_find_recipients(struct openpgp *pgp, const char *const *names, size_t count,
+                             bool must_work, struct err *err);
+
+/* ---- encrypt and decrypt (openpgp_crypt.c) ---- */
+
+/* As the public functions, in a home and to recipients of choice. */
+bool gpg_encrypt(const struct gpg_run_options *options, const char *recipients,
+                 struct source *plain, struct sink *out, struct err *err);
+bool gpg_decrypt(const struct gpg_run_options *options, struct source *in, struct sink *out,
+                 struct err *err);
+
+/* Encrypts a few bytes to RECIPIENTS in one home and, with DECRYPT, decrypts them there. */
+bool gpg_trial(const struct gpg_run_options *options, const char *recipients, bool decrypt,
+               struct err *err);
+
+/* ---- unlocking (openpgp_unlock.c) ---- */
+
+/* Makes pgp->unlocked with all secret keys that pgp->passphrase opens. */
+bool openpgp_unlock(struct openpgp *pgp, struct err *err);
+
+#endif

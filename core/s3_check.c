@@ -1,0 +1,58 @@
+/* The look at the store before a mount. Its errors are read by a person who is setting up. */
+#include <string.h>
+
+#include "core/log.h"
+#include "core/s3.h"
+
+#define CHECK_ATTEMPTS 2
+
+static bool put_probe(struct s3 *s3, bool only_if_absent, const struct call *call, struct err *err)
+{
+    const struct store_put probe = {
+        .body = {.mem = STORE_PROBE_TEXT, .size = strlen(STORE_PROBE_TEXT)},
+        .only_if_absent = only_if_absent};
+    return s3_put_tries(s3, STORE_PROBE_KEY, &probe, NULL, CHECK_ATTEMPTS, call, err);
+}
+
+static bool cannot_write(const struct s3 *s3, struct err *err)
+{
+    if (err->code == ERR_FORBIDDEN)
+        return err_context(err, "%s cannot be written (mount with -o ro to read it)", s3->base.url);
+    return err_context(err, "%s cannot be written", s3->base.url);
+}
+
+/* A conditional create of a key that is there must fail. */
+static bool probe_guard(struct s3 *s3, const struct call *call, struct err *err)
+{
+    if (put_probe(s3, true, call, err)) {
+        if (atomic_load(&s3->weak_guard))
+            return true; /* it answered NotImplemented, and the put went without the header */
+        if (put_probe(s3, true, call, err)) {
+            atomic_store(&s3->weak_guard, true);
+            return true;
+        }
+    }
+    return err->code == ERR_EXISTS || cannot_write(s3, err);
+}
+
+bool s3_check(struct store *store, bool writable, bool *weak_guard, const struct call *call,
+              struct err *err)
+{
+    struct s3 *s3 = (struct s3 *)store;
+    struct store_page page;
+    const struct store_list one = {.prefix = "", .max_keys = 1};
+    if (!s3_list_tries(s3, &one, &page, CHECK_ATTEMPTS, call, err))
+        return err_context(err, "%s cannot be listed", s3->base.url);
+    store_page_free(&page);
+    if (!writable)
+        return true;
+    if (!probe_guard(s3, call, err))
+        return false;
+    if (atomic_load(&s3->weak_guard)) {
+        /* the lookup before it may have kept the probe from being written at all */
+        if (!put_probe(s3, false, call, err))
+            return cannot_write(s3, err);
+    }
+    *weak_guard = atomic_load(&s3->weak_guard);
+    return true;
+}

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""A TCP proxy before an HTTP server that can be told to misbehave.
+
+    faultproxy.py UPSTREAM_HOST:PORT DIR
+
+Listens on a free port of 127.0.0.1 and writes it to DIR/port. DIR/mode is read anew for each piece
+of data, so that it also changes what happens on open connections:
+
+    pass            relay unchanged (also when DIR/mode is missing)
+    hang            relay nothing, close nothing
+    reset           drop the connection
+    cut N           relay N bytes of a response, then close
+    reply FILE      answer each request with the bytes of FILE and close
+    reply-get FILE  the same for GET and HEAD of a key below wal_005 only, the rest passes
+
+DIR/bytes holds the number of response bytes relayed so far.
+"""
+import os
+import re
+import socket
+import struct
+import sys
+import threading
+import time
+
+HOST, PORT = sys.argv[1].rsplit(":", 1)
+DIR = sys.argv[2]
+lock = threading.Lock()
+relayed = 0
+
+
+def mode():
+    try:
+        with open(os.path.join(DIR, "mode")) as f:
+            words = f.read().split()
+    except FileNotFoundError:
+        words = []
+    return words or ["pass"]
+
+
+def count(n):
+    global relayed
+    with lock:
+        relayed += n
+        with open(os.path.join(DIR, "bytes.new"), "w") as f:
+            f.write(str(relayed))
+        os.rename(os.path.join(DIR, "bytes.new"), os.path.join(DIR, "bytes"))
+
+
+def drop(*socks):
+    for s in socks:
+        try:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            s.shutdown(socket.SHUT_RD)  # wakes the other thread, and sends no FIN
+        except OSError:
+            pass
+        s.close()
+
+
+def close(*socks):
+    for s in socks:
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        s.close()
+
+
+def wait_out_hang():
+    words = mode()
+    while words[0] == "hang":
+        time.sleep(0.1)
+        words = mode()
+    return words
+
+
+def downstream(client, server):
+    """Server to client."""
+    allowed = None
+    try:
+        while data := server.recv(65536):
+            words = wait_out_hang()
+            if words[0] == "reset":
+                return drop(client, server)
+            if words[0] == "cut":
+                allowed = int(words[1]) if allowed is None else allowed
+                data = data[:allowed]
+                allowed -= len(data)
+                client.sendall(data)
+                if allowed == 0:
+                    return close(client, server)
+                continue
+            allowed = None
+            client.sendall(data)
+            count(len(data))
+    except OSError:
+        pass
+    close(client, server)
+
+
+def answer(client, server, first, path):
+    """Takes the rest of the request, so that closing does not reset what was answered."""
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", first)
+    want = first.find(b"\r\n\r\n") + 4 + (int(length[1]) if length else 0)
+    got = len(first)
+    if re.search(rb"(?i)\r\nexpect: *100", first):
+        got = want
+    while got < want and (data := client.recv(65536)):
+        got += len(data)
+    with open(path, "rb") as f:
+        client.sendall(f.read())
+    close(client, server)
+
+
+def upstream(client, server):
+    """Client to server."""
+    try:
+        while data := client.recv(65536):
+            words = wait_out_hang()
+            is_get = re.match(rb"(GET|HEAD) [^ ?]*/wal_005/", data)
+            if words[0] == "reset":
+                return drop(client, server)
+            if words[0] == "reply" or (words[0] == "reply-get" and is_get):
+                return answer(client, server, data, words[1])
+            server.sendall(data)
+    except OSError:
+        pass
+    close(client, server)
+
+
+def serve(client):
+    words = wait_out_hang()
+    if words[0] == "reset":
+        return drop(client)
+    try:
+        server = socket.create_connection((HOST, int(PORT)), 10)
+    except OSError:
+        return drop(client)
+    server.settimeout(None)
+    threading.Thread(target=downstream, args=(client, server), daemon=True).start()
+    upstream(client, server)
+
+
+listener = socket.create_server(("127.0.0.1", 0))
+with open(os.path.join(DIR, "port.new"), "w") as f:
+    f.write(str(listener.getsockname()[1]))
+os.rename(os.path.join(DIR, "port.new"), os.path.join(DIR, "port"))
+while True:
+    connection, _ = listener.accept()
+    threading.Thread(target=serve, args=(connection,), daemon=True).start()

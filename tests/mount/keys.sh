@@ -1,0 +1,223 @@
+# shellcheck shell=bash disable=SC2034
+# Keys: with a passphrase, wrong, unknown, expired; and that no secret shows anywhere.
+FIXTURES=$ROOT/tests/fixtures/wal-e
+A=000000010000000000000005
+B=000000010000000000000006
+
+# The mount must fail by itself, soon, with one message that matches.
+expect_no_mount() # REGEX OPTIONS
+{
+    local t0=$SECONDS
+    mkdir -p "$T/none"
+    expect_fail "$1" timeout -k 5 40 "$WALEFS" -f -o "$2" "$SOURCE" "$T/none"
+    ((SECONDS - t0 < 30)) || fail "the refusal took $((SECONDS - t0)) s"
+    ! mountpoint -q "$T/none" || fail "mounted all the same"
+}
+
+# gpg home $T/locked with a key that has the passphrase "open sesame" in $T/pass.
+locked_key()
+{
+    new_key "$T/locked" locked@example.com "open sesame"
+    echo "open sesame" >"$T/pass"
+    chmod 600 "$T/pass"
+    gpgconf --homedir "$T/locked" --kill gpg-agent
+}
+
+test_passphrase_file()
+{
+    use_store file
+    locked_key
+    make_seg $A "$T/$A"
+    KEY_OPTS=gpg_home=$T/locked,gpg_key=$KEY_ID,passphrase_file=$T/pass
+    mount_walefs m
+    cp "$T/$A" "$T/m/wal/"
+    umount_walefs m
+    mount_walefs m
+    assert_same "$T/m/wal/$A" "$T/$A"
+    umount_walefs m
+    GPG_READER=$T/locked GPG_READER_PASS=$T/pass
+    assert_archived $A "$T/$A"
+}
+
+test_passphrase_file_reads_wal_e()
+{
+    local n
+    use_store file
+    mkdir "$T/rsa"
+    chmod 700 "$T/rsa"
+    gpg_batch "$T/rsa" --passphrase-file "$FIXTURES/keys/passphrase.txt" \
+        --import "$FIXTURES/keys/secret-with-passphrase.asc"
+    gpgconf --homedir "$T/rsa" --kill gpg-agent
+    cp -r "$FIXTURES/gpg/wal_005" "$STORE_DIR/"
+    KEY_OPTS=gpg_home=$T/rsa,passphrase_file=$FIXTURES/keys/passphrase.txt
+    mount_walefs m
+    (cd "$T/m/wal" && sha256sum -c "$FIXTURES/wal.sha256") || fail "wrong content"
+}
+
+# The key is unlocked once, not for each object.
+test_unlocked_once()
+{
+    local i n t0 took
+    use_store file
+    locked_key
+    KEY_OPTS=gpg_home=$T/locked,gpg_key=$KEY_ID,passphrase_file=$T/pass,prefetch=0
+    mount_walefs m
+    for i in {1..20}; do
+        n=$(seg_name "$i" 1)
+        make_seg "$n" "$T/$n" 1
+        cp "$T/$n" "$T/m/wal/"
+    done
+    umount_walefs m
+    mount_walefs m
+    t0=$(now_ms)
+    for i in {1..20}; do
+        n=$(seg_name "$i" 1)
+        assert_same "$T/m/wal/$n" "$T/$n"
+    done
+    took=$((($(now_ms) - t0) / 20))
+    echo "# figure: a 1 MiB segment under a protected key is read in $took ms"
+    ((took < 200)) || fail "reading took $took ms per segment"
+}
+
+test_wrong_passphrase()
+{
+    use_store file
+    locked_key
+    echo wrong >"$T/pass"
+    expect_no_mount passphrase "gpg_home=$T/locked,gpg_key=$KEY_ID,passphrase_file=$T/pass"
+    : >"$T/pass"
+    expect_no_mount passphrase "gpg_home=$T/locked,gpg_key=$KEY_ID,passphrase_file=$T/pass"
+    expect_no_mount "$T/no-such" "gpg_home=$T/locked,gpg_key=$KEY_ID,passphrase_file=$T/no-such"
+}
+
+test_unknown_key()
+{
+    use_store file
+    new_key "$T/gpg" archive@example.com
+    expect_no_mount "DEADBEEF01234567" "gpg_home=$T/gpg,gpg_key=DEADBEEF01234567"
+    expect_no_mount "DEADBEEF01234567" "gpg_home=$T/gpg,gpg_key=$KEY_ID:DEADBEEF01234567"
+    expect_no_mount "nobody@example.com" "gpg_home=$T/gpg,gpg_key=nobody@example.com"
+}
+
+test_expired_key()
+{
+    use_store file
+    new_key "$T/gpg" archive@example.com "" seconds=1
+    sleep 2
+    expect_no_mount expired "gpg_home=$T/gpg,gpg_key=$KEY_ID"
+    # Reading does not need a key that can still be written to.
+    mount_walefs r ro "gpg_home=$T/gpg"
+}
+
+test_revoked_and_disabled_key()
+{
+    use_store file
+    new_key "$T/gpg" archive@example.com
+    sed 's/^:-----BEGIN/-----BEGIN/' "$T/gpg/openpgp-revocs.d/$KEY_ID.rev" |
+        gpg_batch "$T/gpg" --import
+    expect_no_mount revoked "gpg_home=$T/gpg,gpg_key=$KEY_ID"
+}
+
+# A key that only signs.
+test_key_cannot_encrypt()
+{
+    use_store file
+    mkdir -p "$T/gpg"
+    chmod 700 "$T/gpg"
+    gpg_batch "$T/gpg" --passphrase '' --quick-gen-key sign@example.com rsa2048 sign never
+    expect_no_mount "encrypt" "gpg_home=$T/gpg,gpg_key=sign@example.com"
+}
+
+test_missing_home()
+{
+    use_store file
+    expect_no_mount "$T/nowhere" "gpg_home=$T/nowhere,gpg_key=archive@example.com"
+}
+
+test_gpg_not_installed()
+{
+    use_store file
+    mkdir "$T/empty"
+    new_key "$T/gpg" archive@example.com
+    mkdir "$T/none"
+    expect_fail "gpg" env PATH="$T/empty" "$(command -v timeout)" 30 "$WALEFS" -f \
+        -o "gpg_home=$T/gpg,gpg_key=$KEY_ID" "$SOURCE" "$T/none"
+    grep -Eiq 'install|not found|path' "$T/.err" || fail "no hint: $(cat "$T/.err")"
+}
+
+# An object for a key that is not here: no data, no ENOENT, and the log says why.
+test_object_for_another_key()
+{
+    local pid
+    use_store file
+    new_key "$T/theirs" theirs@example.com
+    make_seg $A "$T/$A" 1
+    mkdir "$STORE_DIR/wal_005"
+    lzop -c "$T/$A" | gpg_batch "$T/theirs" --trust-model always -e -z 0 -r "$KEY_ID" \
+        >"$STORE_DIR/wal_005/$A.lzo"
+    use_key gpg
+    mount_walefs soft soft,soft_timeout=3
+    expect_fail "Input/output error" timeout 30 cat "$T/soft/wal/$A"
+    assert_eq "$(wc -c <"$T/.out")" 0 "bytes handed out"
+    assert_log soft "$A.*(secret key|no key|key)"
+    mount_walefs m
+    timeout 60 cat "$T/m/wal/$A" >"$T/out" 2>&1 &
+    pid=$!
+    sleep 3
+    alive $pid || fail "cat ended instead of waiting for the key: $(cat "$T/out")"
+    # The key arrives: the wait ends.
+    gpg_batch "$T/theirs" --export-secret-keys theirs@example.com | gpg_batch "$GPG_READER" --import
+    reap_child $pid 60 "cat" || fail "cat failed"
+    assert_same "$T/out" "$T/$A"
+}
+
+test_no_secret_shows()
+{
+    local pid
+    use_store file
+    locked_key
+    make_seg $A "$T/$A"
+    mkdir "$T/cache"
+    KEY_OPTS=gpg_home=$T/locked,gpg_key=$KEY_ID,passphrase_file=$T/pass
+    mount_walefs m debug,cache_dir="$T/cache"
+    cp "$T/$A" "$T/m/wal/" &
+    pid=$!
+    while alive $pid; do
+        ps -o args= -p "$(marked "$WALEFS_TEST_MARK" | paste -sd,)" >>"$T/args" || true
+    done
+    wait $pid
+    cat "$T/m/wal/$A" >/dev/null
+    ps -o args= -p "$(marked "$WALEFS_TEST_MARK" | paste -sd,)" >>"$T/args" || true
+    ! grep -q sesame "$T/args" || fail "the passphrase is in ps"
+    ! grep -q sesame "$T/m.log" || fail "the passphrase is in the log"
+    find "$T/cache" -type f -perm /077 | grep . && fail "cache files are readable by others"
+
+    # Also after a crash, nothing is left in the cache, and no gpg-agent stays behind for long.
+    kill -KILL "${MOUNT_PID[m]}"
+    wait "${MOUNT_PID[m]}" 2>/dev/null || true
+    umount -l "$T/m"
+    assert_eq "$(find "$T/cache" -type f)" "" "files left in the cache"
+}
+
+# The gpg-agents of this test other than that of its own gpg home.
+no_private_agents()
+{
+    local pid
+    for pid in $(marked "$WALEFS_TEST_MARK"); do
+        ! tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep gpg-agent | grep -qv "$T/locked" ||
+            return 1
+    done
+}
+
+test_no_agent_left()
+{
+    use_store file
+    locked_key
+    make_seg $A "$T/$A" 1
+    KEY_OPTS=gpg_home=$T/locked,gpg_key=$KEY_ID,passphrase_file=$T/pass
+    mount_walefs m
+    cp "$T/$A" "$T/m/wal/"
+    cat "$T/m/wal/$A" >/dev/null
+    umount_walefs m
+    wait_for 5 "walefs' own gpg-agent to end" no_private_agents
+}

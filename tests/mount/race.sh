@@ -1,0 +1,106 @@
+# shellcheck shell=bash disable=SC2034
+# Two mounts of one archive archive the same name at the same time.
+NEEDS_S3=1
+TIME_LIMIT=240
+
+# In each round both hosts offer NAME: with different contents exactly one may win, with equal ones
+# both succeed; and the archive then has the winner's bytes.
+race() # STORE KEY ROUNDS SIZE_MIB
+{
+    local round name pid_a pid_b rc_a rc_b won_a=0 winner
+    use_store "$1"
+    use_key "$2"
+    mount_walefs a
+    mount_walefs b
+    for ((round = 1; round <= $3; round++)); do
+        name=$(seg_name "$round" "$4")
+        make_seg "$name" "$T/sa" "$4" "from a"
+        make_seg "$name" "$T/sb" "$4" "from b"
+        rc_a=0 rc_b=0
+        cp "$T/sa" "$T/a/wal/$name" 2>"$T/err.a" &
+        pid_a=$!
+        cp "$T/sb" "$T/b/wal/$name" 2>"$T/err.b" &
+        pid_b=$!
+        reap_child $pid_a 60 "cp on a" || rc_a=$?
+        reap_child $pid_b 60 "cp on b" || rc_b=$?
+        [[ $((rc_a == 0)) != $((rc_b == 0)) ]] ||
+            fail "round $round: both ended with $rc_a and $rc_b: $(cat "$T"/err.[ab])"
+        if [[ $rc_a == 0 ]]; then
+            winner=$T/sa
+            won_a=$((won_a + 1))
+            grep -q "File exists" "$T/err.b" || fail "round $round: b lost with $(cat "$T/err.b")"
+        else
+            winner=$T/sb
+            grep -q "File exists" "$T/err.a" || fail "round $round: a lost with $(cat "$T/err.a")"
+        fi
+        assert_archived "$name" "$winner"
+        assert_same "$T/a/wal/$name" "$winner"
+        assert_same "$T/b/wal/$name" "$winner"
+
+        name=$(seg_name $((round + 1000)) "$4")
+        make_seg "$name" "$T/same" "$4"
+        cp "$T/same" "$T/a/wal/$name" 2>"$T/err.a" &
+        pid_a=$!
+        cp "$T/same" "$T/b/wal/$name" 2>"$T/err.b" &
+        pid_b=$!
+        reap_child $pid_a 60 "cp on a" || fail "round $round, equal contents: $(cat "$T/err.a")"
+        reap_child $pid_b 60 "cp on b" || fail "round $round, equal contents: $(cat "$T/err.b")"
+        assert_archived "$name" "$T/same"
+    done
+    note "a won $won_a of $3 rounds"
+    # What lost the race leaves nothing behind.
+    assert_eq "$(store_ls wal_005/ | wc -l)" $(($3 * 2)) "objects"
+}
+
+test_file_plain()
+{
+    race file none 15 1
+}
+
+test_file_gpg()
+{
+    race file gpg 8 1
+}
+
+test_http_plain()
+{
+    race http none 15 1
+}
+
+test_http_gpg()
+{
+    race http gpg 8 1
+}
+
+test_http_16_mib()
+{
+    race http none 4 16
+}
+
+# Through one mount: two processes write the same name.
+test_one_mount()
+{
+    local round name rc_a rc_b pid_a pid_b
+    use_store file
+    use_key none
+    mount_walefs m
+    for round in {1..10}; do
+        name=$(seg_name "$round" 1)
+        make_seg "$name" "$T/sa" 1 "from a"
+        make_seg "$name" "$T/sb" 1 "from b"
+        rc_a=0 rc_b=0
+        cp "$T/sa" "$T/m/wal/$name" 2>"$T/err.a" &
+        pid_a=$!
+        cp "$T/sb" "$T/m/wal/$name" 2>"$T/err.b" &
+        pid_b=$!
+        reap_child $pid_a 60 "cp a" || rc_a=$?
+        reap_child $pid_b 60 "cp b" || rc_b=$?
+        [[ $rc_a == 0 || $rc_b == 0 ]] || fail "round $round: none was archived: $(cat "$T"/err.[ab])"
+        [[ $rc_a != 0 || $rc_b != 0 ]] || fail "round $round: both were archived"
+        if [[ $rc_a == 0 ]]; then
+            assert_archived "$name" "$T/sa"
+        else
+            assert_archived "$name" "$T/sb"
+        fi
+    done
+}

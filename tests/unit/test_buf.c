@@ -1,0 +1,172 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/buf.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#endif
+
+static volatile bool no_memory; /* volatile: the compiler knows that realloc reads none */
+static volatile bool own_malloc_called;
+
+#ifndef SANITIZED
+void *__libc_realloc(void *p, size_t n);
+
+void *realloc(void *p, size_t n)
+{
+    own_malloc_called = true;
+    return no_memory ? NULL : __libc_realloc(p, n);
+}
+#endif
+
+/* Not with sanitizers and under valgrind, which have theirs. */
+static bool own_malloc_is_used(void)
+{
+    own_malloc_called = false;
+    struct buf b = BUF_INIT(10);
+    (void)buf_puts(&b, "x");
+    buf_free(&b);
+    return own_malloc_called;
+}
+
+static void test_empty(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT(10);
+    assert_string_equal(buf_str(&b), "");
+    assert_null(b.data);
+    buf_free(&b);
+    assert_true(buf_append(&b, NULL, 0));
+    assert_string_equal(buf_str(&b), "");
+    buf_free(&b);
+    buf_free(&b);
+}
+
+static void test_append(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT(1000);
+    assert_true(buf_append(&b, "a\0b", 3));
+    assert_true(buf_puts(&b, "cd"));
+    assert_true(buf_puts(&b, ""));
+    assert_true(buf_printf(&b, "-%d-%s", 42, "x"));
+    assert_int_equal(b.len, 10);
+    assert_memory_equal(b.data, "a\0bcd-42-x", 11); /* with the NUL that is not counted */
+    buf_free(&b);
+    assert_null(b.data);
+    assert_int_equal(b.len, 0);
+    assert_true(buf_puts(&b, "again")); /* usable after free */
+    assert_string_equal(buf_str(&b), "again");
+    buf_free(&b);
+}
+
+static void test_grows(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT(100000);
+    for (int i = 0; i < 100000; i++) {
+        char c = (char)(i * 7);
+        assert_true(buf_append(&b, &c, 1));
+        assert_int_equal(b.data[b.len], 0);
+    }
+    for (int i = 0; i < 100000; i++)
+        assert_int_equal(b.data[i], (char)(i * 7));
+    assert_false(buf_puts(&b, "x"));
+    assert_int_equal(b.len, 100000);
+    buf_free(&b);
+}
+
+static void test_limit(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT(8);
+    assert_true(buf_puts(&b, "12345678"));
+    assert_true(buf_append(&b, "", 0));
+    assert_false(buf_puts(&b, "9"));
+    assert_string_equal(buf_str(&b), "12345678");
+    buf_free(&b);
+
+    assert_false(buf_puts(&b, "123456789"));
+    assert_string_equal(buf_str(&b), "");
+    assert_true(buf_puts(&b, "1234"));
+    assert_false(buf_printf(&b, "%s", "56789"));
+    assert_string_equal(buf_str(&b), "1234");
+    assert_true(buf_printf(&b, "%s", "5678"));
+    assert_string_equal(buf_str(&b), "12345678");
+    assert_false(buf_reserve(&b, SIZE_MAX)); /* the sum must not wrap */
+    assert_false(buf_reserve(&b, SIZE_MAX - 7));
+    assert_false(buf_append(&b, "x", SIZE_MAX));
+    assert_string_equal(buf_str(&b), "12345678");
+    buf_free(&b);
+
+    struct buf none = BUF_INIT(0);
+    assert_true(buf_puts(&none, ""));
+    assert_false(buf_puts(&none, "x"));
+    buf_free(&none);
+}
+
+static void test_reserve(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT(5000);
+    assert_true(buf_reserve(&b, 5000));
+    assert_int_equal(b.len, 0);
+    assert_string_equal(buf_str(&b), "");
+    memset(b.data, 'x', 5000); /* in place, as promised */
+    const char *before = b.data;
+    b.len = 4990;
+    assert_true(buf_puts(&b, "0123456789"));
+    assert_ptr_equal(b.data, before);
+    assert_int_equal(b.len, 5000);
+    assert_memory_equal(b.data + 4988, "xx0123456789", 13);
+    buf_free(&b);
+}
+
+static void test_failing_allocation(void **state)
+{
+    (void)state;
+    if (!own_malloc_is_used())
+        skip();
+    struct buf b = BUF_INIT(100000);
+    no_memory = true;
+    bool first = buf_puts(&b, "x");
+    no_memory = false;
+    assert_false(first);
+    assert_string_equal(buf_str(&b), "");
+    assert_true(buf_puts(&b, "kept"));
+    char big[1000];
+    memset(big, 'y', sizeof(big));
+    no_memory = true;
+    bool grown = buf_append(&b, big, sizeof(big));
+    bool printed = buf_printf(&b, "%.*s", (int)sizeof(big), big);
+    bool fits = buf_puts(&b, "!"); /* needs no more memory */
+    no_memory = false;
+    assert_false(grown);
+    assert_false(printed);
+    assert_true(fits);
+    assert_string_equal(buf_str(&b), "kept!");
+    buf_free(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_empty),   cmocka_unit_test(test_append),
+        cmocka_unit_test(test_grows),   cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_reserve), cmocka_unit_test(test_failing_allocation),
+    };
+    return cmocka_run_group_tests_name("buf", tests, NULL, NULL);
+}
