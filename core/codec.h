@@ -14,8 +14,8 @@ bool codec_encode(struct openpgp *pgp, struct source *plain, struct sink *out, b
                   const struct call *call, struct err *err);
 
 /* Decodes all of CODED into OUT and finishes OUT, which then holds verified bytes. ERR_CORRUPT when
- * the object is neither OpenPGP nor lzop, or damaged, or empty; ERR_KEY as openpgp_decrypt. Closes
- * neither. Blocks; any thread. */
+ * the object is neither OpenPGP nor lzop, or damaged, or empty; ERR_UNSUPPORTED as lzop_decoder;
+ * ERR_KEY as openpgp_decrypt. Closes neither. Blocks; any thread. */
 bool codec_decode(struct openpgp *pgp, struct source *coded, struct sink *out,
                   enum openpgp_priority priority, const struct call *call, struct err *err);
 

@@ -1,195 +1,39 @@
 #include "core/http.h"
 
-#include <dirent.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/http_impl.h"
-#include "core/waiter.h"
 
-/* A handle that was not needed for this long gives its connection and memory back. */
-#define IDLE_MAX_MS 15000
 #define RECV_BYTES (64L * 1024)
 #define SEND_BYTES (256L * 1024)
-
-static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
-
-static void curl_start(void)
-{
-    curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
-/* Every TLS connection would hold a parsed copy of the system's bundle, over a megabyte. Where the
- * system also has the certificates in a directory by hash, only those needed are read. */
-static bool certificates_by_dir(void)
-{
-    const char *path = curl_version_info(CURLVERSION_NOW)->capath;
-    DIR *dir = path == NULL ? NULL : opendir(path);
-    if (dir == NULL)
-        return false;
-    bool hashed = false;
-    struct dirent *de;
-    while (!hashed && (de = readdir(dir)) != NULL)
-        hashed = strlen(de->d_name) == 10 && strcmp(de->d_name + 8, ".0") == 0;
-    closedir(dir);
-    return hashed;
-}
-
-struct http *http_new(const struct http_options *options, struct err *err)
-{
-    pthread_once(&curl_once, curl_start);
-    struct http *http = calloc(1, sizeof(*http));
-    if (http == NULL) {
-        err_set(err, ERR_NO_MEMORY, "out of memory");
-        return NULL;
-    }
-    pthread_mutex_init(&http->lock, NULL);
-    waiter_cond_init(&http->freed);
-    http->connect_timeout_ms = options->connect_timeout_ms;
-    http->stall_timeout_ms = options->stall_timeout_ms;
-    http->max_connections = options->max_connections > 0 ? options->max_connections : 1;
-    if (options->ca_file == NULL) {
-        http->ca_by_dir = certificates_by_dir();
-        return http;
-    }
-    http->ca_file = strdup(options->ca_file);
-    if (http->ca_file == NULL) {
-        http_free(http);
-        err_set(err, ERR_NO_MEMORY, "out of memory");
-        return NULL;
-    }
-    return http;
-}
-
-static void handle_free(struct http_handle *h)
-{
-    if (h == NULL)
-        return;
-    if (h->easy != NULL)
-        curl_easy_cleanup(h->easy);
-    if (h->multi != NULL)
-        curl_multi_cleanup(h->multi);
-    free(h);
-}
-
-static struct http_handle *handle_new(struct err *err)
-{
-    struct http_handle *h = calloc(1, sizeof(*h));
-    if (h != NULL) {
-        h->multi = curl_multi_init();
-        h->easy = curl_easy_init();
-        if (h->multi != NULL && h->easy != NULL) {
-            curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 1L);
-            return h;
-        }
-        handle_free(h);
-    }
-    err_set(err, ERR_NO_MEMORY, "cannot make an HTTP handle");
-    return NULL;
-}
-
-static void free_list(struct http_handle *h)
-{
-    while (h != NULL) {
-        struct http_handle *next = h->next;
-        handle_free(h);
-        h = next;
-    }
-}
-
-void http_free(struct http *http)
-{
-    if (http == NULL)
-        return;
-    free_list(http->idle);
-    pthread_cond_destroy(&http->freed);
-    pthread_mutex_destroy(&http->lock);
-    free(http->ca_file);
-    free(http);
-}
-
-unsigned http_idle(struct http *http)
-{
-    unsigned n = 0;
-    pthread_mutex_lock(&http->lock);
-    for (struct http_handle *h = http->idle; h != NULL; h = h->next)
-        n++;
-    pthread_mutex_unlock(&http->lock);
-    return n;
-}
-
-/* Detaches the handles that have been idle for too long; they are the tail of the list. */
-static struct http_handle *cut_stale(struct http *http)
-{
-    int64_t limit = now_ms() - IDLE_MAX_MS;
-    struct http_handle **at = &http->idle;
-    while (*at != NULL && (*at)->idle_since_ms >= limit)
-        at = &(*at)->next;
-    struct http_handle *stale = *at;
-    *at = NULL;
-    return stale;
-}
-
-/* Waits for a place among the connections, then takes a warm handle or makes one. */
-static struct http_handle *take(struct http *http, const struct call *call, struct err *err)
-{
-    struct http_handle *h = NULL;
-    struct waiter w;
-    waiter_begin(&w, call, &http->lock, &http->freed);
-    pthread_mutex_lock(&http->lock);
-    while (http->busy >= http->max_connections && waiter_wait(&w)) {
-    }
-    bool placed = http->busy < http->max_connections;
-    if (placed) {
-        http->busy++;
-        h = http->idle;
-        if (h != NULL)
-            http->idle = h->next;
-    }
-    pthread_mutex_unlock(&http->lock);
-    waiter_end(&w);
-    if (!placed) {
-        if (call_alive(call, "waiting for a connection", err))
-            err_set(err, ERR_TIMEOUT, "waiting for a connection: deadline passed");
-        return NULL;
-    }
-    if (h == NULL)
-        h = handle_new(err);
-    if (h == NULL) {
-        pthread_mutex_lock(&http->lock);
-        http->busy--;
-        pthread_cond_signal(&http->freed);
-        pthread_mutex_unlock(&http->lock);
-    }
-    return h;
-}
-
-static void give_back(struct http *http, struct http_handle *h)
-{
-    h->idle_since_ms = now_ms();
-    pthread_mutex_lock(&http->lock);
-    h->next = http->idle;
-    http->idle = h;
-    http->busy--;
-    struct http_handle *stale = cut_stale(http);
-    pthread_cond_signal(&http->freed);
-    pthread_mutex_unlock(&http->lock);
-    free_list(stale);
-}
 
 /* Programs that walefs starts must not inherit the connections. */
 static int on_socket(void *arg, curl_socket_t fd, curlsocktype purpose)
 {
-    (void)arg;
     (void)purpose;
+    struct http_handle *h = arg;
+    h->fd = fd;
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
     return CURL_SOCKOPT_OK;
 }
 
-static void set_transport(const struct http *http, CURL *easy)
+static int on_socket_close(void *arg, curl_socket_t fd)
 {
+    struct http_handle *h = arg;
+    if (h->fd == fd)
+        h->fd = -1;
+    return close(fd);
+}
+
+static void set_transport(const struct http *http, struct http_handle *h)
+{
+    CURL *easy = h->easy;
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -203,6 +47,9 @@ static void set_transport(const struct http *http, CURL *easy)
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, RECV_BYTES);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "walefs");
     curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
+    curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, h);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_socket_close);
+    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, h);
     /* or giving up would join a resolver thread that hangs on a dead name server */
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -271,12 +118,21 @@ static bool begin(struct http_exchange *x, const struct http_request *req, struc
     if (!set_headers(x, req))
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     curl_easy_reset(x->handle->easy);
-    set_transport(x->http, x->handle->easy);
+    set_transport(x->http, x->handle);
     set_request(x, req);
     http_set_callbacks(x);
     if (curl_multi_add_handle(x->handle->multi, x->handle->easy) != CURLM_OK)
         return err_set(err, ERR_NO_MEMORY, "cannot start an HTTP transfer");
     return true;
+}
+
+/* Some servers (radosgw) send headers and body in two writes without TCP_NODELAY: the body then
+ * waits for the acknowledgement of the headers, which this kernel would delay by 40 ms. */
+static void acknowledge_now(const struct http_exchange *x)
+{
+    int on = 1;
+    if (!x->done && x->handle->fd >= 0)
+        (void)setsockopt(x->handle->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
 }
 
 struct http_exchange *http_open(struct http *http, const struct http_request *req,
@@ -290,13 +146,15 @@ struct http_exchange *http_open(struct http *http, const struct http_request *re
     }
     x->http = http;
     x->call = call;
-    x->handle = take(http, call, err);
+    x->handle = http_take(http, call, err);
     bool ok =
         x->handle != NULL && begin(x, req, err) && http_pump(x, HTTP_GOAL_HEADERS, err, again);
     if (ok && !x->headers_done)
         ok = http_fail(x, err, again);
-    if (ok)
+    if (ok) {
+        acknowledge_now(x);
         return x;
+    }
     http_close(x);
     return NULL;
 }
@@ -391,7 +249,7 @@ void http_close(struct http_exchange *x)
         /* not complete: libcurl closes the connection, since an answer is still on its way */
         curl_multi_remove_handle(x->handle->multi, x->handle->easy);
         curl_easy_reset(x->handle->easy);
-        give_back(x->http, x->handle);
+        http_give_back(x->http, x->handle);
     }
     for (struct curl_slist *h = x->headers; h != NULL; h = h->next)
         explicit_bzero(h->data, strlen(h->data)); /* a session token may be among them */

@@ -16,6 +16,7 @@
 struct http_handle {
     CURLM *multi;
     CURL *easy;
+    int fd;                   /* the connection made last, -1 when it is closed */
     struct http_handle *next; /* in the pool's idle list */
     int64_t idle_since_ms;
 };
@@ -61,6 +62,11 @@ struct http_exchange {
     uint64_t events; /* callbacks so far, the measure of progress */
     char reason[CURL_ERROR_SIZE];
 };
+
+/* http_pool.c */
+/* Waits for a place among the connections; NULL with ERR when the call ends before there is one. */
+struct http_handle *http_take(struct http *http, const struct call *call, struct err *err);
+void http_give_back(struct http *http, struct http_handle *h);
 
 /* http_transfer.c */
 void http_set_callbacks(struct http_exchange *x);

@@ -7,7 +7,8 @@
 #include "core/stream.h"
 
 #define LZOP_BLOCK_SIZE (256u * 1024u)  /* what is written, and what lzop writes */
-#define LZOP_MAX_BLOCK_SIZE (64u << 20) /* the largest block that lzop accepts */
+#define LZOP_MAX_BLOCK_SIZE (64u << 20) /* the largest block of the format; lzop 1.04 reads less \
+                                         */
 #define LZOP_MAGIC_SIZE 9u
 
 /* True when N bytes at DATA (N >= LZOP_MAGIC_SIZE) begin an lzop stream. */
@@ -19,7 +20,9 @@ bool lzop_is_magic(const void *data, size_t n);
 struct source *lzop_encoder(struct source *plain, struct err *err);
 
 /* Takes an lzop stream and pushes the plain bytes into PLAIN, verified block by block. finish
- * checks that the stream was whole, then finishes PLAIN. Any violation is ERR_CORRUPT. Memory is
+ * checks that the stream was whole, then finishes PLAIN. Zeros may follow the last member, as with
+ * lzop; anything else there is damage, where lzop only warns. Any violation is ERR_CORRUPT; a sound
+ * header that asks for a newer lzop, an unknown method or a filter is ERR_UNSUPPORTED. Memory is
  * bounded by what has really arrived, never by what a header claims. Owns PLAIN from the start,
  * also on failure (NULL). */
 struct sink *lzop_decoder(struct sink *plain, struct err *err);

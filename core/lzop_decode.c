@@ -254,13 +254,13 @@ static bool on_block_head(struct decoder *d, struct err *err)
     }
     const unsigned char *p = d->head + 4;
     const struct {
-        uint32_t flag, *value;
+        uint32_t *value, flag;
         bool present;
     } sums[] = {
-        {LZOP_F_ADLER32_D, &d->plain_adler, true},
-        {LZOP_F_CRC32_D, &d->plain_crc, true},
-        {LZOP_F_ADLER32_C, &d->coded_adler, !stored},
-        {LZOP_F_CRC32_C, &d->coded_crc, !stored},
+        {&d->plain_adler, LZOP_F_ADLER32_D, true},
+        {&d->plain_crc, LZOP_F_CRC32_D, true},
+        {&d->coded_adler, LZOP_F_ADLER32_C, !stored},
+        {&d->coded_crc, LZOP_F_CRC32_C, !stored},
     };
     for (size_t i = 0; i < sizeof(sums) / sizeof(sums[0]); i++) {
         if ((d->flags & sums[i].flag) == 0 || !sums[i].present)
@@ -331,8 +331,8 @@ static bool grow_coded(struct decoder *d, size_t n, struct err *err)
     if (d->coded_cap - d->coded_have >= n)
         return true;
     size_t cap = 2 * (d->coded_have + n);
-    if (cap < LZOP_BLOCK_SIZE)
-        cap = LZOP_BLOCK_SIZE;
+    if (cap < (size_t)LZOP_BLOCK_SIZE)
+        cap = (size_t)LZOP_BLOCK_SIZE;
     if (cap > d->coded_len)
         cap = d->coded_len;
     unsigned char *coded = realloc(d->coded, cap);

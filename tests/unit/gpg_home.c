@@ -32,7 +32,7 @@ void test_home_make(struct test_home *home)
 
 void test_home_remove(struct test_home *home)
 {
-    char command[256];
+    char command[512];
     (void)snprintf(command, sizeof(command),
                    "gpgconf --homedir %s --kill all >/dev/null 2>&1; gpgconf --homedir %s "
                    "--remove-socketdir >/dev/null 2>&1; rm -rf %s",
