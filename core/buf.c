@@ -1,13 +1,14 @@
 #include "core/buf.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 bool buf_reserve(struct buf *b, size_t n)
 {
-    if (n > b->max || b->len > b->max - n)
+    if (n > b->max || b->len > b->max - n || b->len + n > SIZE_MAX / 4)
         return false;
     size_t need = b->len + n + 1;
     if (need <= b->cap)

@@ -106,7 +106,7 @@ bool call_alive(const struct call *call, const char *what, struct err *err)
         return err_set(err, ERR_CANCELLED, "%s: interrupted", what);
     if (call->deadline_ms != DEADLINE_NONE && now_ms() >= call->deadline_ms)
         return err_set(err, ERR_TIMEOUT, "%s: deadline passed", what);
-    if (call_left_ms(call) == 0)
+    if (call->progress != NULL && call_left_ms(call) == 0)
         return err_set(err, ERR_TIMEOUT, "%s: no progress for %lld s", what,
                        (long long)call->progress->limit_ms / 1000);
     return true;

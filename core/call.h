@@ -64,7 +64,10 @@ struct call {
     struct progress *progress; /* NULL: no such limit */
 };
 
-#define CALL_INIT {.cancel = NULL, .deadline_ms = DEADLINE_NONE, .progress = NULL}
+#define CALL_INIT                                                      \
+    {                                                                  \
+        .cancel = NULL, .deadline_ms = DEADLINE_NONE, .progress = NULL \
+    }
 
 /* Bytes have moved. */
 void call_progress(const struct call *call);

@@ -33,7 +33,7 @@ enum err_code {
 
 struct err {
     enum err_code code;
-    int sys_errno;           /* for ERR_LOCAL, else 0 */
+    int sys_errno;           /* when a system call failed, else 0 */
     uint32_t retry_after_ms; /* what the store asked for, 0 when it did not */
     char text[640];          /* one line: what, on which object, why, what to do */
 };

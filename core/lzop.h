@@ -7,8 +7,7 @@
 #include "core/stream.h"
 
 #define LZOP_BLOCK_SIZE (256u * 1024u)  /* what is written, and what lzop writes */
-#define LZOP_MAX_BLOCK_SIZE (64u << 20) /* the largest block of the format; lzop 1.04 reads less \
-                                         */
+#define LZOP_MAX_BLOCK_SIZE (64u << 20) /* the format's limit; lzop 1.04 reads up to 256 KiB */
 #define LZOP_MAGIC_SIZE 9u
 
 /* True when N bytes at DATA (N >= LZOP_MAGIC_SIZE) begin an lzop stream. */

@@ -84,12 +84,17 @@ static bool unsupported(const char *what, uint32_t value, struct err *err)
 
 /* Magic. */
 
+static bool not_magic(const struct decoder *d, struct err *err)
+{
+    return corrupt(
+        d, d->member_seen ? "bytes that are not lzop's follow its end" : "it has no lzop magic",
+        err);
+}
+
 static bool on_magic(struct decoder *d, struct err *err)
 {
     if (!lzop_is_magic(d->head, d->have))
-        return corrupt(
-            d, d->member_seen ? "bytes that are not lzop's follow its end" : "it has no lzop magic",
-            err);
+        return not_magic(d, err);
     expect(d, PART_HEADER, 2);
     return true;
 }
@@ -437,6 +442,8 @@ static bool is_whole(struct decoder *d, struct err *err)
 {
     if (d->part == PART_PADDING)
         return true;
+    if (d->part == PART_MAGIC && memcmp(d->head, LZOP_MAGIC_BYTES, d->have) != 0)
+        return not_magic(d, err);
     if (d->part != PART_MAGIC || d->have > 0)
         return corrupt(d, "it ends too early", err);
     return d->member_seen || corrupt(d, "it is empty", err);

@@ -82,7 +82,10 @@ struct source *source_prepend(const void *head, size_t n, struct source *rest, s
     struct prepend *p = n <= PREPEND_MAX ? calloc(1, sizeof(*p)) : NULL;
     if (p == NULL) {
         source_close(rest);
-        err_set(err, ERR_NO_MEMORY, "out of memory");
+        if (n > PREPEND_MAX)
+            err_set(err, ERR_INVALID, "%zu bytes are too many to put before a stream", n);
+        else
+            err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
     p->base = (struct source){.read = prepend_read, .close = prepend_close};

@@ -220,7 +220,7 @@ out:
     if (ok)
         return p;
     if (err->code == ERR_CORRUPT || err->code == ERR_KEY)
-        err_context(err, "%s/%s", f->opt.store->url, key);
+        err_context(err, "%s in %s", key, f->opt.store->url);
     plain_unref(p);
     return NULL;
 }

@@ -61,12 +61,13 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
         return NULL;
     }
     cancel_init(&fs->stop);
+    pthread_mutex_init(&fs->handles_lock, NULL);
     fs->opt = *options;
     fs->started_s = time(NULL);
     fs->persistence =
         (struct persistence){.hard = options->hard, .soft_timeout_ms = options->soft_timeout_ms};
-    fs->stage_env =
-        (struct stage_env){.pgp = options->pgp, .pool = options->pool, .dir = options->cache_dir};
+    fs->stage_env = (struct stage_env){
+        .pgp = options->pgp, .pool = options->pool, .dir = options->cache_dir, .stop = &fs->stop};
     const struct fetch_options fetch = {.store = options->store,
                                         .pgp = options->pgp,
                                         .pool = options->pool,
@@ -96,8 +97,11 @@ void fs_free(struct fs *fs)
 {
     if (fs == NULL)
         return;
+    while (fs->handles != NULL)
+        fs_release(fs, fs->handles);
     inode_table_free(fs->inodes);
     fetcher_free(fs->fetcher);
+    pthread_mutex_destroy(&fs->handles_lock);
     cancel_destroy(&fs->stop);
     free(fs);
 }
@@ -141,6 +145,31 @@ bool dir_add(struct dir *dir, const char *name, mode_t type, const uint64_t *siz
                                                  .size = size == NULL ? 0 : *size,
                                                  .mtime_s = mtime_s};
     return true;
+}
+
+/* ---- open handles ---- */
+
+static void handle_add(struct fs *fs, struct handle *h)
+{
+    pthread_mutex_lock(&fs->handles_lock);
+    h->prev = NULL;
+    h->next = fs->handles;
+    if (h->next != NULL)
+        h->next->prev = h;
+    fs->handles = h;
+    pthread_mutex_unlock(&fs->handles_lock);
+}
+
+static void handle_remove(struct fs *fs, struct handle *h)
+{
+    pthread_mutex_lock(&fs->handles_lock);
+    if (h->prev != NULL)
+        h->prev->next = h->next;
+    else
+        fs->handles = h->next;
+    if (h->next != NULL)
+        h->next->prev = h->prev;
+    pthread_mutex_unlock(&fs->handles_lock);
 }
 
 /* ---- nodes ---- */
@@ -218,6 +247,8 @@ bool fs_create(struct fs *fs, uint64_t parent, const char *name, int flags, mode
     else
         ok = name_ok(name, err) &&
              dir->ops->create(fs, dir, name, flags, mode, pid, out, handle, call, err);
+    if (ok)
+        handle_add(fs, *handle);
     node_unref(fs->inodes, dir);
     return ok;
 }
@@ -230,6 +261,8 @@ bool fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct handle **h
         return false;
     bool ok = node->ops->open == NULL ? refuse(err, "opening it")
                                       : node->ops->open(fs, node, flags, pid, handle, call, err);
+    if (ok)
+        handle_add(fs, *handle);
     node_unref(fs->inodes, node);
     return ok;
 }
@@ -328,6 +361,7 @@ bool fs_fsync(struct fs *fs, struct handle *handle, const struct call *call, str
 
 void fs_release(struct fs *fs, struct handle *handle)
 {
+    handle_remove(fs, handle);
     handle->ops->release(fs, handle);
 }
 

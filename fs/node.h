@@ -14,9 +14,11 @@ struct fs {
     struct fetcher *fetcher;
     struct stage_env stage_env;
     struct persistence persistence;
-    struct cancel stop;            /* ends publishing in the background */
-    struct node *wal;              /* a reference */
-    int64_t started_s;             /* what directories show as their time */
+    struct cancel stop; /* ends publishing in the background */
+    struct node *wal;   /* a reference */
+    int64_t started_s;  /* what directories show as their time */
+    pthread_mutex_t handles_lock;
+    struct handle *handles;        /* handles_lock */
     _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
 };
 
@@ -75,9 +77,12 @@ struct handle_ops {
     void (*release)(struct fs *, struct handle *);
 };
 
+/* Open handles are in a list, since a mount can end while files are open: the kernel then releases
+ * nothing. */
 struct handle {
     const struct handle_ops *ops;
-    struct node *node; /* a reference */
+    struct node *node;          /* a reference */
+    struct handle *next, *prev; /* fs->handles_lock */
 };
 
 /* Adds an item to a window; NAME is copied. */

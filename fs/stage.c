@@ -95,12 +95,17 @@ struct feed {
 static int64_t feed_wait(struct feed *f, struct err *err)
 {
     struct stage *s = f->stage;
+    const struct call until_stop = {.cancel = s->env->stop, .deadline_ms = DEADLINE_NONE};
+    struct waiter w;
+    bool stopped = false;
+    waiter_begin(&w, &until_stop, &s->lock, &s->changed);
     pthread_mutex_lock(&s->lock);
-    while (f->follow && s->live == LIVE_RUNNING && !s->sealed && s->size == f->pos)
-        pthread_cond_wait(&s->changed, &s->lock);
-    bool abandoned = f->follow && s->live != LIVE_RUNNING;
+    while (f->follow && s->live == LIVE_RUNNING && !s->sealed && s->size == f->pos && !stopped)
+        stopped = !waiter_wait(&w);
+    bool abandoned = stopped || (f->follow && s->live != LIVE_RUNNING);
     int64_t there = (int64_t)(s->size - f->pos);
     pthread_mutex_unlock(&s->lock);
+    waiter_end(&w);
     if (!abandoned)
         return there;
     err_set(err, ERR_CANCELLED, "the file was changed while it was coded");

@@ -21,7 +21,8 @@ struct stage;
 struct stage_env {
     struct openpgp *pgp;
     struct pool *pool;
-    const char *dir; /* where anonymous files go */
+    const char *dir;     /* where anonymous files go */
+    struct cancel *stop; /* fired when the mount ends: live coders stop waiting for their writers */
 };
 
 /* A coded copy of one version of a stage. Reference-counted. */

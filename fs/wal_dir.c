@@ -287,7 +287,7 @@ static bool dir_create(struct fs *fs, struct node *dir, const char *name, int fl
     if (ok)
         node_add_lookup(fs->inodes, node);
     else
-        fs_release(fs, *handle);
+        (*handle)->ops->release(fs, *handle);
 out:
     if (stage != NULL) {
         wal_drop_writer(file, stage);

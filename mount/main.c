@@ -258,7 +258,7 @@ int main(int argc, char **argv)
             status = run(&w, &err);
         break;
     }
-    if (err.code != ERR_NONE)
+    if (status != 0 && err.code != ERR_NONE)
         (void)fprintf(stderr, "walefs: %s\n", err.text);
     finish(&w);
     return status;

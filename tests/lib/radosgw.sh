@@ -141,6 +141,7 @@ write_conf() {
 	rgw enable gc threads = true
 	rgw crypt require ssl = false
 	rgw crypt default encryption key = $(head -c 32 /dev/urandom | base64 -w0)
+	rgw dns name = localhost
 	rgw frontends = beast endpoint=127.0.0.1:$2 ssl_endpoint=127.0.0.1:$3 ssl_certificate=$dir/tls/server.pem ssl_private_key=$dir/tls/server.key
 	CONF
 }
