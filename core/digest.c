@@ -22,19 +22,26 @@ static void hex_encode(const uint8_t *in, size_t n, char *out)
         (void)snprintf(out + 2 * i, 3, "%02x", in[i]);
 }
 
+/* As hex_encode writes it, since texts are compared. */
+static bool hex_decode(const char *in, size_t n, uint8_t *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < n; i++) {
+        const char *hi = memchr(digits, in[2 * i], 16), *lo = memchr(digits, in[2 * i + 1], 16);
+        if (hi == NULL || lo == NULL)
+            return false;
+        out[i] = (uint8_t)((hi - digits) << 4 | (lo - digits));
+    }
+    return true;
+}
+
 static bool salt_parse(const char *text, uint8_t salt[DIGEST_SALT_BYTES])
 {
-    size_t scheme = strlen(SCHEME);
-    if (strncmp(text, SCHEME, scheme) != 0 ||
-        strlen(text) != scheme + 2 * DIGEST_SALT_BYTES + 1 + 64)
-        return false;
-    for (size_t i = 0; i < DIGEST_SALT_BYTES; i++) {
-        unsigned byte;
-        if (sscanf(text + scheme + 2 * i, "%2x", &byte) != 1)
-            return false;
-        salt[i] = (uint8_t)byte;
-    }
-    return text[scheme + 2 * DIGEST_SALT_BYTES] == ':';
+    size_t scheme = strlen(SCHEME), salt_end = scheme + 2 * DIGEST_SALT_BYTES;
+    uint8_t sum[32];
+    return strlen(text) == salt_end + 1 + 2 * sizeof(sum) && strncmp(text, SCHEME, scheme) == 0 &&
+           text[salt_end] == ':' && hex_decode(text + scheme, DIGEST_SALT_BYTES, salt) &&
+           hex_decode(text + salt_end + 1, sizeof(sum), sum);
 }
 
 struct digest *digest_new(const char *like, struct err *err)

@@ -75,6 +75,8 @@ struct openpgp *openpgp_new(const struct openpgp_options *options, struct err *e
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
+    gpg_contexts_init(&pgp->encrypting);
+    gpg_contexts_init(&pgp->decrypting);
     slots_init(&pgp->slots, options->max_processes > 0 ? options->max_processes : 1);
     if (!copy_options(pgp, options, err) || !preflight(pgp, options, err)) {
         openpgp_free(pgp);
@@ -87,6 +89,8 @@ void openpgp_free(struct openpgp *pgp)
 {
     if (pgp == NULL)
         return;
+    gpg_contexts_destroy(&pgp->encrypting);
+    gpg_contexts_destroy(&pgp->decrypting);
     gpg_home_free(pgp->unlocked);
     secret_free(&pgp->passphrase);
     for (size_t i = 0; i < pgp->recipient_count; i++)

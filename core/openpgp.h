@@ -44,7 +44,8 @@ bool openpgp_is_message(const void *data, size_t n);
 enum openpgp_priority { OPENPGP_BACKGROUND, OPENPGP_FOREGROUND };
 
 /* A place among the max_processes. Reserve one before an operation, release it after it. Foreground
- * requests are served first. try: does not wait (false, no error). */
+ * requests are served first. try: does not wait (false, no error), and leaves half of the places to
+ * the others, since who tries may keep its place for as long as somebody writes. */
 bool openpgp_reserve(struct openpgp *pgp, enum openpgp_priority priority, const struct call *call,
                      struct err *err);
 bool openpgp_try_reserve(struct openpgp *pgp);

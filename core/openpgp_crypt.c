@@ -76,6 +76,7 @@ bool openpgp_encrypt(struct openpgp *pgp, struct source *plain, struct sink *out
     if (pgp->recipients == NULL)
         return err_set(err, ERR_INVALID, "no key to encrypt to is configured");
     struct gpg_run_options options = openpgp_run_options(pgp, call);
+    options.contexts = &pgp->encrypting;
     return gpg_encrypt(&options, pgp->recipients, plain, out, err);
 }
 
@@ -83,6 +84,7 @@ bool openpgp_decrypt(struct openpgp *pgp, struct source *in, struct sink *out,
                      const struct call *call, struct err *err)
 {
     struct gpg_run_options options = openpgp_run_options(pgp, call);
+    options.contexts = &pgp->decrypting;
     if (pgp->unlocked != NULL) {
         options.home = gpg_home_path(pgp->unlocked);
         options.passphrase = &pgp->passphrase;

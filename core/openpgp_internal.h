@@ -34,6 +34,7 @@ struct slot_queue {
 struct slots {
     pthread_mutex_t lock;
     unsigned free;               /* lock */
+    unsigned kept;               /* that try_reserve leaves; constant */
     struct slot_queue queues[2]; /* lock; by enum openpgp_priority */
 };
 
@@ -96,6 +97,7 @@ struct gpg_fd {
 /* A gpgme context with the event loop that moves its bytes, used by one thread. Not movable. */
 struct gpg_run {
     gpgme_ctx_t ctx;
+    struct gpg_contexts *contexts;   /* where it goes if all went well; may be NULL */
     const struct secret *passphrase; /* NULL: gpg-agent's business */
     uint32_t stall_timeout_ms;
     const struct call *call;
@@ -111,7 +113,19 @@ struct gpg_run {
     size_t key_count;
 };
 
+/* Contexts of one home that are not in use. gpgme asks `gpg --version` for every context that has a
+ * home of its own, which costs as much as starting gpg for the work. */
+struct gpg_contexts {
+    pthread_mutex_t lock;
+    gpgme_ctx_t spare[8]; /* lock */
+    size_t count;         /* lock */
+};
+
+void gpg_contexts_init(struct gpg_contexts *c);
+void gpg_contexts_destroy(struct gpg_contexts *c);
+
 struct gpg_run_options {
+    struct gpg_contexts *contexts;   /* to take the context from; NULL: a new one */
     const char *home;                /* NULL: gpg's own choice */
     const char *import_home;         /* where a missing key would have to be imported; NULL: same */
     const struct secret *passphrase; /* NULL: not in loopback mode */
@@ -175,6 +189,7 @@ struct openpgp {
     struct secret passphrase;
     struct gpg_home *unlocked; /* home with the unlocked keys; NULL: no passphrase was given */
     uint32_t stall_timeout_ms;
+    struct gpg_contexts encrypting, decrypting;
     struct slots slots;
 };
 

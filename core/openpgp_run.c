@@ -102,7 +102,43 @@ static gpgme_error_t give_passphrase(void *data, const char *uid_hint, const cha
 
 /* ---- begin and end ---- */
 
-static bool setup_context(struct gpg_run *run, const char *home, struct err *err)
+void gpg_contexts_init(struct gpg_contexts *c)
+{
+    pthread_mutex_init(&c->lock, NULL);
+    c->count = 0;
+}
+
+void gpg_contexts_destroy(struct gpg_contexts *c)
+{
+    while (c->count > 0)
+        gpgme_release(c->spare[--c->count]);
+    pthread_mutex_destroy(&c->lock);
+}
+
+static gpgme_ctx_t take_context(struct gpg_contexts *c)
+{
+    if (c == NULL)
+        return NULL;
+    pthread_mutex_lock(&c->lock);
+    gpgme_ctx_t ctx = c->count == 0 ? NULL : c->spare[--c->count];
+    pthread_mutex_unlock(&c->lock);
+    return ctx;
+}
+
+static void give_context(struct gpg_contexts *c, gpgme_ctx_t ctx)
+{
+    bool kept = false;
+    pthread_mutex_lock(&c->lock);
+    if (c->count < sizeof(c->spare) / sizeof(c->spare[0])) {
+        c->spare[c->count++] = ctx;
+        kept = true;
+    }
+    pthread_mutex_unlock(&c->lock);
+    if (!kept)
+        gpgme_release(ctx);
+}
+
+static gpgme_error_t make_context(struct gpg_run *run, const char *home)
 {
     gpgme_error_t rc = gpgme_new(&run->ctx);
     if (rc == 0)
@@ -118,9 +154,17 @@ static bool setup_context(struct gpg_run *run, const char *home, struct err *err
         rc = gpgme_set_ctx_flag(run->ctx, "full-status", "1");
     if (rc == 0 && run->passphrase != NULL)
         rc = gpgme_set_pinentry_mode(run->ctx, GPGME_PINENTRY_MODE_LOOPBACK);
+    if (rc == 0)
+        gpgme_set_offline(run->ctx, 1); /* a signature inside must not make gpg look for its key */
+    return rc;
+}
+
+static bool setup_context(struct gpg_run *run, const char *home, struct err *err)
+{
+    run->ctx = take_context(run->contexts);
+    gpgme_error_t rc = run->ctx != NULL ? 0 : make_context(run, home);
     if (rc != 0)
         return err_set(err, ERR_KEY, "cannot use gpg: %s; is gnupg installed?", gpgme_strerror(rc));
-    gpgme_set_offline(run->ctx, 1); /* a signature inside must not make gpg look for its key */
     gpgme_set_status_cb(run->ctx, on_status, run);
     if (run->passphrase != NULL)
         gpgme_set_passphrase_cb(run->ctx, give_passphrase, run);
@@ -136,6 +180,7 @@ bool gpg_run_begin(struct gpg_run *run, const struct gpg_run_options *options, s
     run->passphrase = secret_is_set(options->passphrase) ? options->passphrase : NULL;
     run->stall_timeout_ms = options->stall_timeout_ms;
     run->call = options->call;
+    run->contexts = options->contexts;
     run->alive_fd = -1;
     for (size_t i = 0; i < GPG_RUN_FDS; i++)
         run->fds[i].fd = -1;
@@ -169,7 +214,10 @@ void gpg_run_end(struct gpg_run *run)
     for (size_t i = 0; i < run->key_count; i++)
         gpgme_key_unref(run->keys[i]);
     free(run->keys);
-    if (run->ctx != NULL)
+    if (run->ctx != NULL && run->contexts != NULL && run->done && run->result == 0 &&
+        !run->stream_failed)
+        give_context(run->contexts, run->ctx);
+    else if (run->ctx != NULL)
         gpgme_release(run->ctx);
     end_process(run);
     if (run->alive_fd >= 0)
@@ -284,6 +332,7 @@ bool gpg_run_wait(struct gpg_run *run, gpgme_error_t start, const char *what, st
     if (!run->done) {
         gpgme_cancel(run->ctx);
         run->done = true;
+        run->result = gpgme_error(GPG_ERR_CANCELED);
     }
     if (ok && run->stream_failed) {
         *err = run->stream_err;

@@ -17,6 +17,7 @@ void slots_init(struct slots *s, unsigned count)
 {
     pthread_mutex_init(&s->lock, NULL);
     s->free = count;
+    s->kept = count / 2;
     for (size_t i = 0; i < 2; i++) {
         s->queues[i].first = NULL;
         s->queues[i].tail = &s->queues[i].first;
@@ -120,7 +121,7 @@ bool openpgp_try_reserve(struct openpgp *pgp)
 {
     struct slots *s = &pgp->slots;
     pthread_mutex_lock(&s->lock);
-    bool got = s->free > 0;
+    bool got = s->free > s->kept;
     if (got)
         s->free--;
     pthread_mutex_unlock(&s->lock);

@@ -6,6 +6,8 @@
 
 #include "core/log.h"
 
+#define LOG_EVERY_MS 10000
+
 void retry_init(struct retry *r, unsigned max_tries)
 {
     *r = (struct retry){.max_tries = max_tries, .base_ms = 100, .cap_ms = 5000};
@@ -45,7 +47,11 @@ bool retry_again(struct retry *r, const struct call *call, struct err *err)
     uint32_t delay = retry_delay_ms(r, err->retry_after_ms, random);
     if (delay >= call_left_ms(call))
         return give_up(r, err);
-    log_debug("%s; trying again in %u ms", err->text, delay);
+    /* the first word of trouble; who waits for long says so itself, where the request ends */
+    static struct log_gate gate;
+    uint32_t held_back;
+    if (log_gate_open(&gate, LOG_EVERY_MS, &held_back))
+        log_warn("%s; trying again (%u more such failures)", err->text, held_back);
     if (!cancel_sleep_ms(call->cancel, delay))
         return err_set(err, ERR_CANCELLED, "interrupted");
     return true;

@@ -230,6 +230,10 @@ static ssize_t s3_read(struct source *self, void *buf, size_t n, struct err *err
     }
     if (n > s->end - s->pos)
         n = (size_t)(s->end - s->pos);
+    if (n > 0 && !call_alive(s->call, s->what, err)) {
+        s->failed = true;
+        return -1;
+    }
     while (n > 0) {
         bool again = true;
         ssize_t got = s->x == NULL ? 0 : http_read(s->x, buf, n, err, &again);

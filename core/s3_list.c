@@ -1,4 +1,7 @@
-/* ListObjectsV2. Names are asked for in URL encoding, since XML 1.0 cannot carry every key. */
+/* ListObjectsV2. Names are asked for in URL encoding, since XML 1.0 cannot carry every key. That
+ * does not cover the continuation token, which radosgw makes from a key: one that does not survive
+ * XML is replaced by a start after the page's last key. So page.next is "t" and the store's token,
+ * or "k" and a whole key. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,24 +128,56 @@ static bool url_decode(char *s)
     return true;
 }
 
+/* Behind every key that begins with a common prefix. */
+#define AFTER_ALL "\xf4\x8f\xbf\xbf"
+
+static bool set_next(struct list_parse *p, struct err *err)
+{
+    char *token = p->page->next;
+    bool usable = strstr(token, S3_XML_REPLACED) == NULL;
+    const struct store_entry *last = NULL;
+    for (size_t i = 0; !usable && i < p->page->count; i++) {
+        if (last == NULL || strcmp(p->page->entries[i].key, last->key) > 0)
+            last = &p->page->entries[i];
+    }
+    char *next = NULL;
+    if (!usable && last == NULL)
+        return err_set(err, ERR_CORRUPT, "%s: a list that goes on without saying where", p->what);
+    int rc = usable ? asprintf(&next, "t%s", token)
+                    : asprintf(&next, "k%s%s", last->key, last->is_prefix ? AFTER_ALL : "");
+    if (rc < 0)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    free(token);
+    p->page->next = next;
+    return true;
+}
+
 /* Decodes the keys, makes them relative to the prefix and drops what was not asked for. */
 static bool finish_keys(struct list_parse *p, struct err *err)
 {
     struct store_page *page = p->page;
     size_t prefix_len = strlen(p->s3->prefix), kept = 0;
+    for (size_t i = 0; i < page->count; i++) {
+        if (!p->url_encoded || url_decode(page->entries[i].key))
+            page->entries[kept++] = page->entries[i];
+        else
+            free(page->entries[i].key);
+    }
+    page->count = kept;
+    if (page->more && !set_next(p, err))
+        return false;
+    kept = 0;
     bool ok = true;
     for (size_t i = 0; i < page->count; i++) {
         struct store_entry e = page->entries[i];
-        bool usable = !p->url_encoded || url_decode(e.key);
-        if (usable && strncmp(e.key, p->s3->prefix, prefix_len) != 0)
+        if (strncmp(e.key, p->s3->prefix, prefix_len) != 0)
             ok = err_set(err, ERR_CORRUPT, "%s: the store lists a key outside the prefix", p->what);
-        else if (usable)
+        else
             memmove(e.key, e.key + prefix_len, strlen(e.key) - prefix_len + 1);
         /* "prefix/" itself, which consoles make; and a common prefix of keys behind start_after
          * that is itself not behind it, about which stores differ */
-        usable = usable && ok && e.key[0] != '\0' &&
-                 (p->list->start_after == NULL || strcmp(e.key, p->list->start_after) > 0);
-        if (usable)
+        if (ok && e.key[0] != '\0' &&
+            (p->list->start_after == NULL || strcmp(e.key, p->list->start_after) > 0))
             page->entries[kept++] = e;
         else
             free(e.key);
@@ -204,10 +239,12 @@ bool s3_list_tries(struct s3 *s3, const struct store_list *list, struct store_pa
     s3_add_query(&req, "prefix", prefix);
     if (list->delimiter != NULL)
         s3_add_query(&req, "delimiter", list->delimiter);
-    if (after != NULL && list->token == NULL)
+    if (list->token != NULL && list->token[0] == 't')
+        s3_add_query(&req, "continuation-token", list->token + 1);
+    else if (list->token != NULL)
+        s3_add_query(&req, "start-after", list->token + 1);
+    else if (after != NULL)
         s3_add_query(&req, "start-after", after);
-    if (list->token != NULL)
-        s3_add_query(&req, "continuation-token", list->token);
     (void)snprintf(max_keys, sizeof(max_keys), "%u", list->max_keys);
     if (list->max_keys > 0)
         s3_add_query(&req, "max-keys", max_keys);

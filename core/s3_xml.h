@@ -8,6 +8,9 @@
 
 #define S3_XML_PATH_MAX 256
 
+/* U+FFFD: stands in a text for what XML 1.0 does not allow and the store sent all the same. */
+#define S3_XML_REPLACED "\xef\xbf\xbd"
+
 /* Called at the end of each element with its path ("ListBucketResult/Contents/Key") and its own
  * text. False ends the walk. */
 typedef bool s3_xml_fn(void *arg, const char *path, const char *text, size_t len);

@@ -87,8 +87,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
     (void)userdata;
     unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_READDIRPLUS |
-                      FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-                      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO;
+                      FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_PARALLEL_DIROPS |
+                      FUSE_CAP_ASYNC_DIO;
     conn->want = conn->capable & wanted;
     conn->max_write = 1u << 20;
     conn->max_background = MAX_BACKGROUND;

@@ -93,7 +93,8 @@ struct fuse_server *fuse_server_new(const struct fuse_server_options *options, s
     } else {
         s->mounted = true;
         int fd = fuse_session_fd(s->session);
-        if (s->wake_fd >= 0 && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0)
+        if (s->wake_fd >= 0 && fuse_io_install(s) &&
+            fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0)
             return s;
         err_sys(err, errno, "cannot prepare the FUSE device");
     }
@@ -132,15 +133,19 @@ static void process(void *arg)
     free(d);
 }
 
-/* Must not wait behind other requests, and never block. */
-static bool is_urgent(const struct fuse_buf *buf)
+static uint32_t opcode_of(const struct fuse_buf *buf)
 {
-    struct in_header head;
-    if (buf->size < sizeof(head))
-        return true;
-    memcpy(&head, buf->mem, sizeof(head));
-    return head.opcode == OP_INTERRUPT || head.opcode == OP_FORGET ||
-           head.opcode == OP_BATCH_FORGET || head.opcode == OP_INIT || head.opcode == OP_DESTROY;
+    struct in_header head = {.opcode = OP_DESTROY};
+    if (buf->size >= sizeof(head))
+        memcpy(&head, buf->mem, sizeof(head));
+    return head.opcode;
+}
+
+/* Must not wait behind other requests, and never block. */
+static bool is_urgent(uint32_t opcode)
+{
+    return opcode == OP_INTERRUPT || opcode == OP_FORGET || opcode == OP_BATCH_FORGET ||
+           opcode == OP_INIT || opcode == OP_DESTROY;
 }
 
 /* Waits for a request or for the order to stop. */
@@ -155,7 +160,8 @@ static bool wait_for_request(const struct fuse_server *s)
 
 static void dispatch(struct fuse_server *s, const struct fuse_buf *buf)
 {
-    struct delivery *d = is_urgent(buf) ? NULL : malloc(sizeof(*d));
+    uint32_t opcode = opcode_of(buf);
+    struct delivery *d = is_urgent(opcode) ? NULL : malloc(sizeof(*d));
     struct err err = ERR_INIT;
     if (d != NULL) {
         *d = (struct delivery){.server = s, .buf = *buf};
@@ -164,7 +170,9 @@ static void dispatch(struct fuse_server *s, const struct fuse_buf *buf)
         log_error("%s", err.text);
         free(d);
     }
+    s->answering_init = opcode == OP_INIT;
     fuse_session_process_buf(s->session, buf);
+    s->answering_init = false;
     give_buffer(s, buf->mem);
 }
 

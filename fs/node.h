@@ -93,8 +93,9 @@ bool dir_add(struct dir *dir, const char *name, mode_t type, const uint64_t *siz
 void attr_fill(const struct fs *fs, const struct node *node, mode_t type, uint64_t size,
                int64_t mtime_s, struct fs_entry *out);
 
-/* How long the kernel may believe what it was told, where other hosts can change it. */
-#define ENTRY_VALID_S 1.0
+/* How long the kernel may believe what it was told of an archived file. Its content does not change
+ * under its name; should another host delete it, opening it finds out. */
+#define ENTRY_VALID_S 30.0
 /* Directories that always exist. */
 #define FIXED_VALID_S 3600.0
 

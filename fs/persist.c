@@ -1,25 +1,34 @@
 #include "fs/persist.h"
 
-#include <stdlib.h>
-
 #include "core/log.h"
 
 #define FIRST_PAUSE_MS 200
 #define LONGEST_PAUSE_MS 3000
 #define LOG_EVERY_MS 10000
 
+/* An attempt that takes longer is looked at, logged and made again: a fetch goes on meanwhile and
+ * is joined, a small request that has hung is better sent anew. */
+#define FIRST_ATTEMPT_MS 3000
+#define LONGEST_ATTEMPT_MS 60000
+
+static int64_t min_ms(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 bool persist(const struct persistence *p, const char *what, const struct call *call,
              persist_attempt *attempt, void *arg, struct err *err)
 {
-    int64_t begun_ms = now_ms();
-    int64_t pause_ms = FIRST_PAUSE_MS;
-    int64_t next_log_ms = begun_ms;
-    struct call bounded = *call;
-    if (!p->hard && begun_ms + p->soft_timeout_ms < bounded.deadline_ms)
-        bounded.deadline_ms = begun_ms + p->soft_timeout_ms;
+    int64_t begun_ms = now_ms(), next_log_ms = begun_ms;
+    int64_t pause_ms = FIRST_PAUSE_MS, attempt_ms = FIRST_ATTEMPT_MS;
+    struct call whole = *call;
+    if (!p->hard)
+        whole.deadline_ms = min_ms(whole.deadline_ms, begun_ms + p->soft_timeout_ms);
 
     for (;;) {
-        if (attempt(arg, &bounded, err)) {
+        struct call once = whole;
+        once.deadline_ms = min_ms(whole.deadline_ms, now_ms() + attempt_ms);
+        if (attempt(arg, &once, err)) {
             if (next_log_ms != begun_ms)
                 log_info("%s: answered after waiting %lld s", what,
                          (long long)(now_ms() - begun_ms) / 1000);
@@ -29,7 +38,7 @@ bool persist(const struct persistence *p, const char *what, const struct call *c
             return false;
         if (cancel_fired(call->cancel))
             return err_set(err, ERR_CANCELLED, "%s: interrupted", what);
-        int64_t left_ms = call_left_ms(&bounded);
+        int64_t left_ms = call_left_ms(&whole);
         if (left_ms == 0)
             return err_context(err, "%s: given up after %lld s", what,
                                (long long)(now_ms() - begun_ms) / 1000);
@@ -37,8 +46,9 @@ bool persist(const struct persistence *p, const char *what, const struct call *c
             log_warn("%s: waiting%s: %s", what, p->hard ? "" : " (soft)", err->text);
             next_log_ms = now_ms() + LOG_EVERY_MS;
         }
-        if (!cancel_sleep_ms(call->cancel, pause_ms < left_ms ? pause_ms : left_ms))
+        if (!cancel_sleep_ms(call->cancel, min_ms(pause_ms, left_ms)))
             return err_set(err, ERR_CANCELLED, "%s: interrupted", what);
-        pause_ms = pause_ms * 2 < LONGEST_PAUSE_MS ? pause_ms * 2 : LONGEST_PAUSE_MS;
+        pause_ms = min_ms(pause_ms * 2, LONGEST_PAUSE_MS);
+        attempt_ms = min_ms(attempt_ms * 2, LONGEST_ATTEMPT_MS);
     }
 }

@@ -21,11 +21,21 @@ struct wal_file {
     unsigned writers;    /* lock: handles that write to this stage */
     bool kept;           /* lock: the stage outlives its writers (temporaries, .partial) */
     bool temporary;      /* lock: not a final name */
-    bool published;      /* lock: the store had it when it was last asked */
-    uint64_t size;       /* lock: of what is published */
-    int64_t mtime_s;     /* lock: of what is published, or of the stage if there is no such thing */
-    int64_t waited_ms;   /* lock: how long lookups have waited in vain for the store */
+    /* lock: the final name that the stage is for, also when a rename over it has taken the name
+     * away; "" for a temporary */
+    char final_name[WAL_NAME_MAX];
+    uint64_t given_up; /* lock: version of the stage whose writer failed; 0 for none */
+    bool published;    /* lock: the store had it when it was last asked */
+    uint64_t size;     /* lock: of what is published */
+    int64_t mtime_s;   /* lock: of what is published, or of the stage if there is no such thing */
+    int64_t waited_ms; /* lock: how long lookups have waited in vain for the store */
 };
+
+/* Metadata of the objects that walefs writes: the plain size in decimal. */
+#define WAL_META_SIZE "walefs-size"
+
+/* The plain size that an object's metadata tell; false when they do not. */
+bool wal_size_of_meta(const struct store_info *info, uint64_t *size);
 
 /* What the store says of an archived name. */
 struct wal_stat {
@@ -45,6 +55,9 @@ struct plain *wal_fetch(struct fs *fs, const char *name, const struct call *call
 /* The entry of a file node: its stage if nothing is published, else what the store says. */
 bool wal_file_entry(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
                     struct err *err);
+
+/* With the file's lock held: its stage is for NAME, if that is a final name. */
+void wal_file_set_final(struct wal_file *file, const char *name);
 
 /* A candidate for FILE, which other handles do not see. One writer is counted. */
 struct stage *wal_new_stage(struct fs *fs, struct wal_file *file, const char *name,

@@ -7,6 +7,8 @@
 #include "core/log.h"
 #include "fs/wal.h"
 
+#define SHORTEST_PATIENCE_MS 200
+
 /* The directory's own data. */
 struct wal_dir {
     pthread_mutex_t lock;
@@ -132,6 +134,34 @@ static bool answer_maybe(struct fs *fs, struct node *dir, const char *name, int6
     return true;
 }
 
+/* The store has answered: what was waited for it before is not held against the next writer. */
+static void forget_waiting(struct fs *fs, struct node *dir, const char *name)
+{
+    struct node *node = inode_find(fs->inodes, dir, name);
+    if (node == NULL)
+        return;
+    struct wal_file *file = node->data;
+    pthread_mutex_lock(&file->lock);
+    file->waited_ms = 0;
+    pthread_mutex_unlock(&file->lock);
+    node_unref(fs->inodes, node);
+}
+
+/* How long a lookup waits until it is answered "maybe": shared by all that one program makes. */
+static int64_t patience_ms(struct fs *fs, struct node *dir, const char *name)
+{
+    int64_t ms = fs->opt.write_timeout_ms / 4;
+    struct node *node = inode_find(fs->inodes, dir, name);
+    if (node != NULL) {
+        struct wal_file *file = node->data;
+        pthread_mutex_lock(&file->lock);
+        ms -= file->waited_ms;
+        pthread_mutex_unlock(&file->lock);
+        node_unref(fs->inodes, node);
+    }
+    return ms > SHORTEST_PATIENCE_MS ? ms : SHORTEST_PATIENCE_MS;
+}
+
 static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, struct fs_entry *out,
                        const struct call *call, struct err *err)
 {
@@ -144,8 +174,10 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, struct
         bool may_write = !fs->opt.read_only && fs->opt.hard;
         int64_t begun_ms = now_ms();
         if (may_write)
-            bounded.deadline_ms = begun_ms + fs->opt.write_timeout_ms / 4;
+            bounded.deadline_ms = begun_ms + patience_ms(fs, dir, name);
         if (!wal_stat(fs, name, &st, &bounded, err)) {
+            if (!err_transient(err->code))
+                forget_waiting(fs, dir, name);
             if (!may_write || !err_transient(err->code))
                 return false;
             return answer_maybe(fs, dir, name, now_ms() - begun_ms, out, err);
@@ -171,7 +203,7 @@ static bool list_temporaries(struct fs *fs, struct dir *dir, struct err *err)
     for (size_t i = 0; i < d->kept_count && ok; i++) {
         char name[INODE_NAME_MAX + 1];
         node_name(fs->inodes, d->kept[i], name);
-        if (wal_name_parse(name).kind == WAL_OTHER)
+        if (name[0] != '\0' && wal_name_parse(name).kind == WAL_OTHER)
             ok = dir_add(dir, name, S_IFREG, NULL, 0, err);
     }
     pthread_mutex_unlock(&d->lock);
@@ -191,27 +223,28 @@ static bool page_attempt(void *arg, const struct call *call, struct err *err)
     return store->ops->list(store, &q->what, &q->page, call, err);
 }
 
-/* Makes sure that the archive's segment size is known before segments are listed with it. */
-static void ensure_segment_size(struct fs *fs, const char *segment, const struct call *call)
+/* Tries to have the archive's segment size known before segments are listed with it. */
+static void learn_segment_size(struct fs *fs, const char *segment, const struct call *call)
 {
     struct wal_stat st;
     struct err err = ERR_INIT;
-    if (fs->segment_size == 0 && wal_stat(fs, segment, &st, call, &err) &&
-        wal_segment_size_valid(st.size))
-        fs->segment_size = (uint32_t)st.size;
+    if (fs->segment_size == 0)
+        (void)wal_stat(fs, segment, &st, call, &err);
 }
 
 static bool list_page(struct fs *fs, struct dir *dir, const struct store_page *page,
                       const struct call *call, struct err *err)
 {
+    bool asked = false; /* one object at most is fetched for a page */
     for (size_t i = 0; i < page->count; i++) {
         char name[WAL_NAME_MAX];
         const struct store_entry *e = &page->entries[i];
         if (e->is_prefix || !wal_name_of_key(e->key, name))
             continue;
         bool segment = wal_name_parse(name).kind == WAL_SEGMENT;
-        if (segment)
-            ensure_segment_size(fs, name, call);
+        if (segment && !asked)
+            learn_segment_size(fs, name, call);
+        asked = asked || segment;
         uint64_t size = fs->segment_size;
         if (!dir_add(dir, name, S_IFREG, segment && size != 0 ? &size : NULL, e->mtime_s, err))
             return false;
@@ -257,6 +290,8 @@ static bool dir_create(struct fs *fs, struct node *dir, const char *name, int fl
 {
     (void)mode;
     struct stage *stage = NULL;
+    if (fs->opt.read_only)
+        return err_set(err, ERR_DENIED, "wal/%s: the mount is read-only", name);
     struct node *node = inode_obtain(fs->inodes, dir, name, &wal_file_template, err);
     if (node == NULL)
         return false;
@@ -310,10 +345,11 @@ static bool dir_unlink(struct fs *fs, struct node *dir, const char *name, const 
         return err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
     struct wal_file *file = node->data;
     pthread_mutex_lock(&file->lock);
-    struct stage *stage = stage_ref(file->stage);
+    struct stage *stage = file->stage == NULL ? NULL : stage_ref(file->stage);
     file->kept = false;
     pthread_mutex_unlock(&file->lock);
-    stage_abandon(stage);
+    if (stage != NULL)
+        stage_abandon(stage);
     node_unlink(fs->inodes, node);
     wal_dir_unkeep(fs, node);
     stage_unref(stage);
@@ -333,7 +369,10 @@ static struct stage *stage_to_rename(struct fs *fs, struct node *node, const cha
     pthread_mutex_unlock(&file->lock);
     if (stage != NULL)
         return stage;
-    struct plain *p = fetcher_get(fs->fetcher, name, call, err);
+    struct call bounded = *call;
+    bounded.deadline_ms = now_ms() + fs->opt.write_timeout_ms;
+    fetcher_drop(fs->fetcher, name); /* another host may have replaced it */
+    struct plain *p = fetcher_get(fs->fetcher, name, &bounded, err);
     if (p == NULL)
         return NULL;
     stage = wal_stage_of_plain(fs, p, err);
@@ -351,6 +390,7 @@ static bool becomes_published(struct fs *fs, struct node *node, const char *name
     bool partial = wal_name_parse(name).kind == WAL_PARTIAL;
     struct stage *old = NULL;
     pthread_mutex_lock(&file->lock);
+    wal_file_set_final(file, name);
     file->temporary = false;
     file->kept = partial;
     file->published = true;
@@ -378,10 +418,12 @@ static bool rename_to_final(struct fs *fs, struct node *node, const char *name,
         char key[STORE_KEY_MAX];
         const char *keys[] = {key};
         struct err gone = ERR_INIT;
+        struct call bounded = *call;
+        bounded.deadline_ms = now_ms() + fs->opt.write_timeout_ms;
         fetcher_drop(fs->fetcher, name);
         /* the whole segment is safe under its name; a .partial that stays behind does no harm */
         if (wal_key_of_name(name, key, sizeof(key)) &&
-            !fs->opt.store->ops->remove(fs->opt.store, keys, 1, call, &gone))
+            !fs->opt.store->ops->remove(fs->opt.store, keys, 1, &bounded, &gone))
             log_warn("wal/%s was renamed, but the object of the old name stays: %s", name,
                      gone.text);
     }
@@ -425,6 +467,8 @@ static bool dir_rename(struct fs *fs, struct node *dir, const char *name, const 
     enum wal_kind kind = wal_name_parse(name).kind;
     enum wal_kind new_kind = wal_name_parse(new_name).kind;
     bool exists;
+    if (fs->opt.read_only)
+        return err_set(err, ERR_DENIED, "wal/%s: the mount is read-only", name);
     if (strcmp(name, new_name) == 0)
         return true;
     if (kind != WAL_OTHER && !(kind == WAL_PARTIAL && new_kind != WAL_OTHER))

@@ -1,6 +1,7 @@
 /* A file in wal/ as a node: its attributes, its stage, opening it. */
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "fs/wal.h"
@@ -49,7 +50,9 @@ bool wal_file_entry(struct fs *fs, struct node *node, struct fs_entry *out, cons
     if (stage != NULL && !published)
         size = stage_size(stage);
     attr_fill(fs, node, S_IFREG, size, mtime_s, out);
-    if (stage != NULL)
+    char name[INODE_NAME_MAX + 1];
+    node_name(fs->inodes, node, name);
+    if (stage != NULL || wal_name_parse(name).kind == WAL_PARTIAL)
         out->valid_s = 0;
     stage_unref(stage);
     return true;
@@ -67,22 +70,36 @@ static bool file_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
     if (!local) {
         struct wal_stat st;
         struct call bounded = *call;
+        int64_t begun_ms = now_ms();
         if (!fs->opt.read_only && fs->opt.hard)
-            bounded.deadline_ms = now_ms() + fs->opt.write_timeout_ms / 4;
+            bounded.deadline_ms = begun_ms + fs->opt.write_timeout_ms / 4;
         if (wal_stat(fs, name, &st, &bounded, err)) {
             pthread_mutex_lock(&f->lock);
             f->published = true;
             f->size = st.size;
             f->mtime_s = st.mtime_s;
+            f->waited_ms = 0;
             pthread_mutex_unlock(&f->lock);
         } else if (!err_transient(err->code) || bounded.deadline_ms == call->deadline_ms) {
             return false;
-        } /* else what was known last: as for a lookup in wal_dir.c */
+        } else { /* what was known last: as for a lookup in wal_dir.c */
+            pthread_mutex_lock(&f->lock);
+            f->waited_ms += now_ms() - begun_ms;
+            pthread_mutex_unlock(&f->lock);
+        }
     }
     return wal_file_entry(fs, node, out, call, err);
 }
 
 /* ---- stages ---- */
+
+void wal_file_set_final(struct wal_file *f, const char *name)
+{
+    f->final_name[0] = '\0';
+    if (wal_name_parse(name).kind != WAL_OTHER)
+        strcpy(f->final_name, name); /* PostgreSQL's names are far shorter */
+    f->given_up = 0;
+}
 
 struct stage *wal_new_stage(struct fs *fs, struct wal_file *f, const char *name, struct err *err)
 {
@@ -96,6 +113,7 @@ struct stage *wal_new_stage(struct fs *fs, struct wal_file *f, const char *name,
     f->stage = stage_ref(stage);
     f->writers = 1;
     f->kept = f->temporary;
+    wal_file_set_final(f, name);
     if (!f->published)
         f->mtime_s = time(NULL);
     pthread_mutex_unlock(&f->lock);

@@ -8,7 +8,6 @@
 #include "core/wal_check.h"
 #include "fs/wal.h"
 
-#define META_SIZE "walefs-size"
 #define META_DIGEST "walefs-digest"
 #define COMPARE_CHUNK (256u * 1024u)
 
@@ -68,6 +67,7 @@ static bool same_bytes(int a, int b, uint64_t size, bool *same, struct err *err)
 static bool same_as_decoded(struct fs *fs, const char *name, struct stage *stage, bool *same,
                             const struct call *call, struct err *err)
 {
+    fetcher_drop(fs->fetcher, name); /* a copy may be of an object that is gone by now */
     struct plain *p = fetcher_get(fs->fetcher, name, call, err);
     if (p == NULL) {
         if (err->code == ERR_KEY)
@@ -93,11 +93,11 @@ static bool compare(struct fs *fs, const char *name, const char *key, struct sta
     struct store_info info;
     if (!fs->opt.store->ops->head(fs->opt.store, key, &info, call, err))
         return false;
-    const char *size_text = store_meta_get(&info, META_SIZE);
+    uint64_t size;
     const char *digest = store_meta_get(&info, META_DIGEST);
     char ours[DIGEST_TEXT_MAX];
     bool same;
-    if (size_text != NULL && strtoull(size_text, NULL, 10) != stage_size(stage))
+    if (wal_size_of_meta(&info, &size) && size != stage_size(stage))
         same = false;
     else if (digest != NULL && digest_fd(stage_fd(stage), stage_size(stage), digest, ours, err))
         same = strcmp(ours, digest) == 0;
@@ -111,15 +111,20 @@ static bool compare(struct fs *fs, const char *name, const char *key, struct sta
     return true;
 }
 
+/* Only VERSION, which has been checked, is put. */
 static bool put(struct fs *fs, const char *name, const char *key, struct stage *stage,
-                const struct call *call, struct err *err)
+                uint64_t version, const struct call *call, struct err *err)
 {
-    uint64_t version;
-    struct coded *coded = stage_code(stage, &version, call, err);
+    uint64_t coded_version;
+    struct coded *coded = stage_code(stage, &coded_version, call, err);
     if (coded == NULL)
         return false;
+    if (coded_version != version) {
+        coded_unref(coded);
+        return err_set(err, ERR_INVALID, "wal/%s was changed while it was being published", name);
+    }
     call_progress(call);
-    struct store_meta meta[2] = {{.name = META_SIZE}, {.name = META_DIGEST}};
+    struct store_meta meta[2] = {{.name = WAL_META_SIZE}, {.name = META_DIGEST}};
     (void)snprintf(meta[0].value, sizeof(meta[0].value), "%" PRIu64, coded->plain_size);
     (void)snprintf(meta[1].value, sizeof(meta[1].value), "%s", coded->digest);
     const struct store_put what = {
@@ -142,6 +147,7 @@ bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t w
 {
     char key[STORE_KEY_MAX];
     uint32_t segment_size;
+    uint64_t version = stage_version(stage);
     if (fs->opt.read_only)
         return err_set(err, ERR_DENIED, "wal/%s: the mount is read-only", name);
     if (!wal_key_of_name(name, key, sizeof(key)) ||
@@ -152,11 +158,10 @@ bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t w
     struct progress progress = {.limit_ms = limit_ms > 1000 ? limit_ms : 1000, .last_ms = now_ms()};
     struct call bounded = *call;
     bounded.progress = &progress;
-    uint64_t version = stage_version(stage);
     /* absent, present, absent again...: only another host's deletions can make it go round */
     bool ok = false;
     for (int round = 0; round < 3 && !ok; round++) {
-        if (put(fs, name, key, stage, &bounded, err)) {
+        if (put(fs, name, key, stage, version, &bounded, err)) {
             ok = true;
         } else if (err->code == ERR_EXISTS) {
             ok = compare(fs, name, key, stage, &bounded, err);

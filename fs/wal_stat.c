@@ -1,4 +1,5 @@
 /* What the store knows of an archived name, and its content: asked persistently (promise 4). */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,13 +40,22 @@ struct plain *wal_fetch(struct fs *fs, const char *name, const struct call *call
     return q.plain;
 }
 
+bool wal_size_of_meta(const struct store_info *info, uint64_t *size)
+{
+    const char *text = store_meta_get(info, WAL_META_SIZE);
+    if (text == NULL || *text == '\0' || text[strspn(text, "0123456789")] != '\0')
+        return false;
+    errno = 0;
+    *size = strtoull(text, NULL, 10);
+    return errno == 0 && *size <= WAL_SEGMENT_MAX;
+}
+
 /* The plain size of an object that INFO describes. */
 static bool plain_size(struct fs *fs, const char *name, const struct store_info *info,
                        uint64_t *size, const struct call *call, struct err *err)
 {
-    const char *text = store_meta_get(info, "walefs-size");
-    if (text != NULL) {
-        *size = strtoull(text, NULL, 10);
+    if (wal_size_of_meta(info, size)) {
+        learn_segment_size(fs, name, *size);
         return true;
     }
     uint32_t segment_size = fs->segment_size;

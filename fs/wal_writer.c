@@ -7,6 +7,7 @@
  * failed; nobody waits for that, so an error goes to the log. */
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "core/log.h"
@@ -68,6 +69,7 @@ static struct stage *stage_for_change(struct fs *fs, struct writer *w, const str
             f->stage = stage_ref(copy);
             f->writers = 0;
             f->kept = false;
+            wal_file_set_final(f, name);
         }
         f->writers++;
         w->stage = stage_ref(f->stage);
@@ -85,7 +87,8 @@ static bool writer_write(struct fs *fs, struct handle *handle, const void *data,
     struct stage *stage = stage_for_change(fs, (struct writer *)handle, call, err);
     if (stage == NULL)
         return false;
-    bool ok = offset + n <= WAL_SEGMENT_MAX + UINT64_C(1)
+    uint64_t most = WAL_SEGMENT_MAX + UINT64_C(1); /* so that a close finds it too large */
+    bool ok = offset <= most && n <= most - offset
                   ? stage_write(stage, data, n, offset, err)
                   : err_set(err, ERR_NO_SPACE, "larger than any WAL file");
     stage_unref(stage);
@@ -128,13 +131,17 @@ static bool publish(struct fs *fs, struct writer *w, struct stage *stage, const 
                     struct err *err)
 {
     struct wal_file *f = w->base.node->data;
-    char name[INODE_NAME_MAX + 1];
-    node_name(fs->inodes, w->base.node, name);
+    char name[WAL_NAME_MAX];
+    uint64_t version = stage_version(stage);
+    pthread_mutex_lock(&f->lock);
+    strcpy(name, f->final_name);
+    bool given_up = f->stage == stage && f->given_up != 0 && f->given_up == version;
+    pthread_mutex_unlock(&f->lock);
     enum wal_kind kind = wal_name_parse(name).kind;
     if (kind == WAL_OTHER || !stage_dirty(stage))
         return true; /* a temporary is safe enough on this host */
-    uint64_t version = stage_version(stage);
-    bool ok = wal_publish(fs, name, stage, waited_ms(f), call, err);
+    bool ok = given_up ? err_set(err, ERR_INVALID, "wal/%s: the process that wrote it failed", name)
+                       : wal_publish(fs, name, stage, waited_ms(f), call, err);
     if (!ok) {
         pthread_mutex_lock(&w->lock);
         w->refused_version = version;
@@ -167,9 +174,14 @@ static bool flush_decides(struct fs *fs, struct writer *w, pid_t tid)
              state == PROCESS_FAILED
                  ? "was killed or exited with an error"
                  : "exited without closing it, and its exit status is not visible to walefs");
+    struct wal_file *f = w->base.node->data;
+    pthread_mutex_lock(&f->lock);
     pthread_mutex_lock(&w->lock);
     w->opener_failed = true;
+    if (f->stage == w->stage)
+        f->given_up = stage_version(w->stage);
     pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&f->lock);
     return false;
 }
 

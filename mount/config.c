@@ -13,7 +13,8 @@
 #include "core/store_file.h"
 
 #define MAX_CONNECTIONS 32u
-#define MAX_ATTEMPTS 6u
+/* Per request; above that fs/ decides whether to wait on (reads) or give up (writes). */
+#define MAX_ATTEMPTS 3u
 #define GPG_STALL_MS 60000u
 
 static char *copy_range(const char *begin, size_t n, struct err *err)

@@ -172,6 +172,7 @@ make_keyring() {
 }
 
 start_rgw() {
+	running rgw > /dev/null && return
 	launch rgw radosgw -f -c "$conf" -n client.rgw --setuser root --setgroup root
 	wait_for "answer of radosgw" 60 rgw curl -sf --noproxy '*' --max-time 2 "$(cat "$dir/endpoint")/"
 }
@@ -258,6 +259,7 @@ start() {
 	mv "$dir/env.tmp" "$dir/env"
 }
 
+# up and thaw do no harm to one that is well
 need_rgw() { running rgw || { say "no radosgw runs in $dir"; exit 1; }; }
 
 case $verb in

@@ -330,10 +330,27 @@ test_connection_reset()
     no_enoent_from reset reset
 }
 
-# A body that breaks off is resumed or fetched again, never served short.
+# A body that breaks off is resumed or fetched again, never served short. (Short answers pass, so what
+# is missing is known to be missing.)
 test_body_cut()
 {
-    no_enoent_from cut cut 30000
+    local cp1
+    use_store http
+    use_key none
+    use_fault_proxy
+    archive_of_two connect_timeout=2,stall_timeout=2,prefetch=0
+    mount_walefs soft soft,soft_timeout=2,connect_timeout=1,stall_timeout=1,prefetch=0
+    proxy_mode cut 30000
+    cp "$T/m/wal/$A" "$T/out1" 2>"$T/err1" &
+    cp1=$!
+    expect_fail "Input/output error" timeout 60 cp "$T/soft/wal/$A" "$T/out2"
+    expect_fail "No such file" timeout 60 cp "$T/soft/wal/$C" "$T/out2"
+    sleep 2
+    alive $cp1 || fail "cp ended: $(cat "$T/err1")"
+    assert_log m "$A"
+    proxy_mode pass
+    reap_child $cp1 90 "the waiting cp" || fail "cp failed: $(cat "$T/err1")"
+    assert_same "$T/out1" "$T/$A"
 }
 
 # ---- rot ----------------------------------------------------------------------------------------

@@ -165,11 +165,14 @@ static bool enter(struct mem_store *m, enum mem_op op, const char *key, const st
     struct waiter w;
     waiter_begin(&w, call, &m->lock, &m->healed);
     pthread_mutex_lock(&m->lock);
-    m->hanging++;
-    while (hangs(m, op, key) && waiter_wait(&w)) {
-    }
-    m->hanging--;
     bool given_up = hangs(m, op, key);
+    if (given_up) {
+        m->hanging++;
+        while (hangs(m, op, key) && waiter_wait(&w)) {
+        }
+        m->hanging--;
+        given_up = hangs(m, op, key);
+    }
     if (given_up)
         pthread_mutex_unlock(&m->lock);
     waiter_end(&w);

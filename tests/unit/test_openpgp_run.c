@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/openpgp_internal.h"
 #include "gpg_home.h"
 
 #define ALICE "alice@example.org"
@@ -260,6 +261,9 @@ static void use_fake_gpg(const char *script)
     test_write_file(&home, "fake-gpg", text, (size_t)n);
     (void)snprintf(path, sizeof(path), "%s/fake-gpg", home.path);
     assert_int_equal(gpgme_set_engine_info(GPGME_PROTOCOL_OpenPGP, path, NULL), 0);
+    /* contexts that are kept remember the real one */
+    gpg_contexts_destroy(&pgp->decrypting);
+    gpg_contexts_init(&pgp->decrypting);
 }
 
 static void check_stall(const char *script)

@@ -27,10 +27,10 @@ static void counts(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    struct openpgp *pgp = with_places(2);
+    struct openpgp *pgp = with_places(3);
     assert_true(openpgp_try_reserve(pgp));
     assert_true(openpgp_reserve(pgp, OPENPGP_BACKGROUND, &endless, &err));
-    assert_false(openpgp_try_reserve(pgp));
+    assert_false(openpgp_try_reserve(pgp)); /* the last one is not for those who only try */
     openpgp_release(pgp);
     assert_true(openpgp_try_reserve(pgp));
     openpgp_release(pgp);

@@ -1,0 +1,198 @@
+/* Time-outs, deadlines, cancels and waits between tries, against a scripted server. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "tests/unit/store_env.h"
+
+#define PUT_OK "{'expect': 'PUT /bucket/p/key', 'body': 'hello', 'etag': 'not-an-md5'}"
+
+static void test_retry_after(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    script_begin(&script,
+                 "[{'status': 503, 'reply': {'Retry-After': '1'}, 'error': 'SlowDown'}, " PUT_OK
+                 ", {'status': 503, 'reply': {'Retry-After': '10'}, 'error': 'SlowDown'}]");
+    struct store *s = script_store(&script, 3);
+    int64_t start = now_ms();
+    assert_true(script_put_hello(s, false, &err));
+    assert_true(now_ms() - start >= 1000);
+    /* no time for that: the answer is given at once */
+    start = now_ms();
+    const struct call call = {.deadline_ms = now_ms() + 2000};
+    const struct store_put put = {.body = {.mem = "hello", .size = 5}};
+    assert_false(s->ops->put(s, "key", &put, NULL, &call, &err));
+    env_assert_error(&err, ERR_THROTTLED, NULL);
+    assert_int_equal(err.retry_after_ms, 10000);
+    assert_true(now_ms() - start < 1000);
+    s->ops->free(s);
+    script_end(&script);
+}
+
+static void test_silent_server(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    struct store_info info;
+    char out[64];
+    script_begin(&script, "[{'sleep': 20, 'times': 2}, {'sleep': 20}, {'sleep': 20}, {'text': "
+                          "'0123456789', 'stall': 3, 'etag': 'e1'}]");
+    struct store *s = script_store(&script, 2);
+    int64_t start = now_ms();
+    assert_false(
+        s->ops->head(s, "key", &info, &env_forever, &err)); /* stall time-out 600 ms, twice */
+    env_assert_error(&err, ERR_TIMEOUT, "silent");
+    assert_true(now_ms() - start >= 1200 && now_ms() - start < 4000);
+    start = now_ms();
+    const struct call soon = {.deadline_ms = now_ms() + 200};
+    assert_false(s->ops->head(s, "key", &info, &soon, &err));
+    env_assert_error(&err, ERR_TIMEOUT, "deadline");
+    assert_true(now_ms() - start < 1000);
+    start = now_ms();
+    const struct call soon2 = {.deadline_ms = now_ms() + 200};
+    struct store_page page;
+    assert_false(s->ops->list(s, &(struct store_list){.prefix = ""}, &page, &soon2, &err));
+    env_assert_error(&err, ERR_TIMEOUT, "s3://bucket/p/");
+    assert_true(now_ms() - start < 1000);
+    s->ops->free(s);
+    s = script_store(&script, 1);
+    assert_int_equal(script_read_all(s, out, &err), -1);
+    env_assert_error(&err, ERR_TIMEOUT, "silent");
+    s->ops->free(s);
+    script_end(&script);
+}
+
+/* A server that keeps sending a little is never silent, but a small request has a limit. */
+static void test_slow_request(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    script_begin(&script, "[{'sleep': 0.5, 'status': 500, 'reply': {'length': 9}, 'stall': 0}]");
+    struct store *s = script_store(&script, 1);
+    int64_t start = now_ms();
+    assert_false(script_put_hello(s, false, &err));
+    env_assert_error(&err, ERR_TIMEOUT, NULL);
+    assert_true(now_ms() - start < 2500);
+    s->ops->free(s);
+    script_end(&script);
+}
+
+static void *fire_later(void *arg)
+{
+    cancel_sleep_ms(NULL, 150);
+    cancel_fire(arg);
+    return NULL;
+}
+
+/* Runs F with a call that is cancelled after 150 ms; F must return within 100 ms of that. */
+static void cancelled(bool (*f)(struct store *, const struct call *, struct err *), struct store *s)
+{
+    struct cancel cancel;
+    struct err err = ERR_INIT;
+    pthread_t thread;
+    cancel_init(&cancel);
+    const struct call call = {.cancel = &cancel, .deadline_ms = DEADLINE_NONE};
+    int64_t start = now_ms();
+    assert_int_equal(pthread_create(&thread, NULL, fire_later, &cancel), 0);
+    assert_false(f(s, &call, &err));
+    env_assert_error(&err, ERR_CANCELLED, "s3://bucket/p/");
+    int64_t took = now_ms() - start;
+    if (took > 400)
+        fail_msg("cancel took %lld ms", (long long)took - 150);
+    pthread_join(thread, NULL);
+    cancel_destroy(&cancel);
+}
+
+static bool do_head(struct store *s, const struct call *call, struct err *err)
+{
+    struct store_info info;
+    return s->ops->head(s, "key", &info, call, err);
+}
+
+static bool do_put(struct store *s, const struct call *call, struct err *err)
+{
+    char *data = env_bytes(30 * 1024 * 1024, 1);
+    const struct store_put put = {.body = {.mem = data, .size = 30 * 1024 * 1024}};
+    bool ok = s->ops->put(s, "key", &put, NULL, call, err);
+    free(data);
+    return ok;
+}
+
+static bool do_read(struct store *s, const struct call *call, struct err *err)
+{
+    char out[64];
+    struct store_info info;
+    struct source *src = s->ops->get(s, "key", 0, UINT64_MAX, &info, call, err);
+    assert_non_null(src);
+    ssize_t n = source_read_full(src, out, 64, err);
+    source_close(src);
+    return n >= 0;
+}
+
+static void test_cancel_waits(void **state)
+{
+    (void)state;
+    struct script script;
+    script_begin(&script,
+                 "[{'sleep': 20}, {'text': '0123456789', 'stall': 3, 'etag': 'e1'},{'sleep': "
+                 "20},{'status': 503, 'reply': {'Retry-After': '20'}, 'error': 'SlowDown'}]");
+    struct store *s = script_store(&script, 3);
+    cancelled(do_head, s); /* waiting for the answer */
+    cancelled(do_read, s); /* in the body */
+    cancelled(do_put, s);
+    cancelled(do_head, s); /* between two tries */
+    s->ops->free(s);
+    script_end(&script);
+}
+
+/* All connections are taken: the wait for one can be cancelled and has the call's deadline. */
+static void test_cancel_waiting_for_connection(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    struct store_info info;
+    struct source *held[4];
+    script_begin(&script, "[{'text': [['x', 2000000]], 'times': 4, 'etag': 'e1'},{'status': 206, "
+                          "'text': 'x', 'etag': 'e1', 'range': '0-0/10'}]");
+    struct store *s = script_store(&script, 1);
+    for (int i = 0; i < 4; i++) {
+        held[i] = s->ops->get(s, "key", 0, UINT64_MAX, &info, &env_forever, &err);
+        assert_non_null(held[i]);
+    }
+    cancelled(do_head, s);
+    const struct call soon = {.deadline_ms = now_ms() + 100};
+    assert_false(s->ops->head(s, "key", &info, &soon, &err));
+    env_assert_error(&err, ERR_TIMEOUT, "waiting for a connection");
+    source_close(held[0]);
+    assert_true(s->ops->head(s, "key", &info, &env_forever, &err));
+    for (int i = 1; i < 4; i++)
+        source_close(held[i]);
+    s->ops->free(s);
+    script_end(&script);
+}
+
+int main(void)
+{
+    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_silent_server),
+        cmocka_unit_test(test_slow_request),
+        cmocka_unit_test(test_cancel_waits),
+        cmocka_unit_test(test_cancel_waiting_for_connection),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
