@@ -123,7 +123,7 @@ bool pool_submit(struct pool *p, pool_job *run, void *arg, struct err *err)
     }
     pthread_mutex_unlock(&p->lock);
     if (ok)
-        return true;
+        return true; // cppcheck-suppress memleak ; it is in the queue
     free(job);
     return err_sys(err, rc, "cannot start a thread");
 }

@@ -67,7 +67,7 @@ bool store_meta_name_ok(const char *name)
     if (strncmp(name, STORE_META_PREFIX, strlen(STORE_META_PREFIX)) != 0)
         return false;
     size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
-    return name[n] == '\0' && n < sizeof(((struct store_meta *)NULL)->name);
+    return n < sizeof(((struct store_meta *)NULL)->name) && name[n] == '\0';
 }
 
 bool store_meta_check(const struct store_meta *meta, size_t n, struct err *err)

@@ -199,7 +199,7 @@ static bool serve(struct walefs *w, struct err *err)
     bool ok = fuse_server_run(w->server, err);
     w->ended = true;
     /* ended by umount: the waiter is woken by the signal it waits for */
-    (void)pthread_kill(waiter, SIGTERM);
+    (void)pthread_kill(waiter, SIGTERM); // NOLINT(bugprone-bad-signal-to-kill-thread)
     (void)pthread_join(waiter, NULL);
     return ok;
 }

@@ -209,12 +209,14 @@ static bool complete_credentials(struct settings *s, const char *dir, struct err
 
 bool settings_complete(struct settings *s, struct err *err)
 {
-    const char *dir = s->of[SET_ENVDIR].value;
+    const char *dir =
+        s->of[SET_ENVDIR].value; /* an option only: stays while the rest is filled in */
     struct stat st;
     if (dir != NULL && (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)))
         return err_set(err, ERR_INVALID, "envdir %s is not a directory that can be read", dir);
     for (enum setting_id id = 0; id < SET_COUNT; id++) {
         bool found = s->of[id].origin == ORIGIN_OPTION;
+        // NOLINTNEXTLINE(clang-analyzer-unix.Malloc)
         if (!found && dir != NULL && !complete_one(s, id, dir, &found, err))
             return false;
         if (!found && !complete_one(s, id, NULL, &found, err))

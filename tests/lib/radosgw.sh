@@ -67,15 +67,17 @@ launch() {
 }
 
 end() {
-	local pid i
+	local pid _
 	pid=$(running "$1") || { rm -f "$dir/pid/$1"; return 0; }
 	kill -CONT "$pid" 2> /dev/null || true
 	kill -TERM "$pid" 2> /dev/null || true
-	for i in $(seq "${2:-20}"); do
+	for _ in $(seq "${2:-20}"); do
 		running "$1" > /dev/null || break
 		sleep 0.1
 	done
-	pid=$(running "$1") && kill -KILL "$pid" 2> /dev/null || true
+	if pid=$(running "$1"); then
+		kill -KILL "$pid" 2> /dev/null || true
+	fi
 	rm -f "$dir/pid/$1"
 }
 

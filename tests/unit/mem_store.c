@@ -173,12 +173,12 @@ static bool enter(struct mem_store *m, enum mem_op op, const char *key, const st
         m->hanging--;
         given_up = hangs(m, op, key);
     }
-    if (given_up)
-        pthread_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->lock);
     waiter_end(&w);
-    if (!given_up)
-        return true;
-    return call_alive(call, key, err) ? err_set(err, ERR_TIMEOUT, "mem: %s", key) : false;
+    if (given_up)
+        return call_alive(call, key, err) ? err_set(err, ERR_TIMEOUT, "mem: %s", key) : false;
+    pthread_mutex_lock(&m->lock);
+    return true;
 }
 
 /* ---- the store's operations ---- */
