@@ -100,6 +100,8 @@ const char *err_name(enum err_code code)
         return "local";
     case ERR_UNSUPPORTED:
         return "unsupported";
+    case ERR_STALE:
+        return "stale";
     case ERR_FROZEN:
         return "frozen";
     }
@@ -127,6 +129,7 @@ bool err_transient(enum err_code code)
     case ERR_INVALID:
     case ERR_DENIED:
     case ERR_UNSUPPORTED:
+    case ERR_STALE:
     case ERR_FROZEN:
         return false;
     }

@@ -28,6 +28,7 @@ enum err_code {
     ERR_NO_MEMORY,
     ERR_LOCAL,       /* a local system call failed; sys_errno has the reason */
     ERR_UNSUPPORTED, /* this store or this kind of file cannot do that */
+    ERR_STALE,       /* this inode is not the one of that name any more: look the name up again */
     ERR_FROZEN,      /* the object is in an archive storage class and must be restored first */
 };
 

@@ -153,6 +153,7 @@ struct http_exchange *http_open(struct http *http, const struct http_request *re
         ok = http_fail(x, err, again);
     if (ok) {
         acknowledge_now(x);
+        *again = false;
         return x;
     }
     http_close(x);

@@ -25,6 +25,18 @@ static bool tls_failed(const struct http_exchange *x, struct err *err, bool *aga
                        not_tls ? "the port does not speak TLS: use an http:// endpoint" : "");
 }
 
+static bool not_connected(const struct http_exchange *x, struct err *err)
+{
+    long sys_errno = 0;
+    char reason[128];
+    curl_easy_getinfo(x->handle->easy, CURLINFO_OS_ERRNO, &sys_errno);
+    if (sys_errno == 0)
+        return unavailable(x, err, "check the endpoint, and that it is running");
+    return err_set(err, ERR_UNAVAILABLE,
+                   "%s: cannot connect: %s; check the endpoint, and that it is running",
+                   x->url_shown, strerror_r((int)sys_errno, reason, sizeof(reason)));
+}
+
 bool http_fail(const struct http_exchange *x, struct err *err, bool *again)
 {
     *again = true;
@@ -34,7 +46,7 @@ bool http_fail(const struct http_exchange *x, struct err *err, bool *again)
     case CURLE_COULDNT_RESOLVE_PROXY:
         return unavailable(x, err, "check the proxy in the environment");
     case CURLE_COULDNT_CONNECT:
-        return unavailable(x, err, "check the endpoint, and that it is running");
+        return not_connected(x, err);
     case CURLE_OPERATION_TIMEDOUT:
         return err_set(err, ERR_TIMEOUT, "%s: %s", x->url_shown, x->reason);
     case CURLE_PEER_FAILED_VERIFICATION:

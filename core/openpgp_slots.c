@@ -70,14 +70,15 @@ static void waiter_init(struct slot_waiter *w, struct slots *s)
 /* Under the lock. */
 static void wait_for_grant(struct slot_waiter *w, const struct call *call)
 {
-    struct timespec until = {.tv_sec = call->deadline_ms / 1000,
-                             .tv_nsec = (call->deadline_ms % 1000) * 1000000};
-    int rc = 0;
-    while (!w->granted && !w->cancelled && rc == 0) {
-        if (call->deadline_ms == DEADLINE_NONE)
-            rc = pthread_cond_wait(&w->changed, &w->slots->lock);
-        else
-            rc = pthread_cond_timedwait(&w->changed, &w->slots->lock, &until);
+    int64_t left_ms;
+    while (!w->granted && !w->cancelled && (left_ms = call_left_ms(call)) > 0) {
+        if (left_ms == INT64_MAX) {
+            pthread_cond_wait(&w->changed, &w->slots->lock);
+            continue;
+        }
+        int64_t until_ms = now_ms() + left_ms;
+        struct timespec until = {.tv_sec = until_ms / 1000, .tv_nsec = (until_ms % 1000) * 1000000};
+        pthread_cond_timedwait(&w->changed, &w->slots->lock, &until);
     }
 }
 

@@ -62,7 +62,6 @@ struct s3_reply {
     int status;
     struct buf body;
     struct s3_error error; /* of the last answer when s3_perform failed; status 0: no answer */
-    unsigned tries;        /* how often the request was sent */
 };
 
 void s3_request_init(struct s3_request *req, const struct s3 *s3, const char *method,

@@ -11,7 +11,7 @@ void s3_error_field(char *out, size_t cap, const char *text, size_t n)
     size_t len = 0;
     for (size_t i = 0; i < n && len + 1 < cap; i++) {
         unsigned char c = (unsigned char)text[i];
-        bool blank = c < 0x20 || c == 0x7f;
+        bool blank = c <= 0x20 || c == 0x7f;
         if (!blank)
             out[len++] = text[i];
         else if (len > 0 && out[len - 1] != ' ')

@@ -282,8 +282,7 @@ static bool send_complete(struct store_upload *up, const struct buf *xml, bool c
     if (ok) {
         s3_fill_info(reply.x, total_size(up), info);
         memcpy(info->etag, result.etag, sizeof(info->etag));
-    } else if (reply.tries > 1 && (strcmp(reply.error.code, "NoSuchUpload") == 0 ||
-                                   strcmp(reply.error.code, "PreconditionFailed") == 0)) {
+    } else if (strcmp(reply.error.code, "NoSuchUpload") == 0) {
         ok = is_ours(up, info, call);
     }
     *unsupported = !ok && err->code == ERR_UNSUPPORTED;

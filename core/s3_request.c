@@ -313,7 +313,6 @@ bool s3_perform(struct s3 *s3, const struct s3_request *req, const struct call *
         return err_context(err, "%s", req->what);
     for (;;) {
         bool again = false;
-        reply->tries++;
         if (s3_attempt(s3, req, payload_hex, call, reply, err, &again))
             return true;
         s3_reply_free(reply);

@@ -24,6 +24,8 @@ int fs_errno(const struct err *err)
         return ENOMEM;
     case ERR_UNSUPPORTED:
         return EOPNOTSUPP;
+    case ERR_STALE:
+        return ESTALE;
     case ERR_NONE: /* a failure that forgot its reason: never success, never absence */
     case ERR_NO_BUCKET:
     case ERR_THROTTLED:

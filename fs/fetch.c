@@ -15,6 +15,8 @@
  * bounds how long the deletion or replacement by another host goes unseen. */
 #define KEEP_MS (5 * 60 * 1000)
 #define AHEAD_AT_ONCE 3u
+/* each holds a descriptor */
+#define CACHED_MAX 128u
 #define BUCKETS 256u
 
 struct entry {
@@ -25,10 +27,12 @@ struct entry {
     bool background;     /* fetched ahead, and nobody waits for it yet */
     bool used;           /* has been handed to a reader: the first to go */
     bool dropped;        /* not in the table any more */
+    bool exists;         /* the store has begun to send it */
     bool ahead_goes_on;  /* the job has already started its successor */
     unsigned ahead_left; /* how many more segments the job should start after this one */
     uint32_t segment_size;
-    int64_t touched_ms;
+    int64_t fetched_ms;  /* copies grow old by this */
+    int64_t touched_ms;  /* and are evicted by this */
     struct plain *plain; /* when it is ready */
     struct err err;      /* when the fetch has failed */
     struct fetcher *owner;
@@ -41,6 +45,7 @@ struct fetcher {
     pthread_cond_t changed;
     struct entry *table[BUCKETS];
     uint64_t cached_bytes;
+    unsigned cached_count;
     unsigned ahead_running;
 };
 
@@ -104,8 +109,10 @@ static void unlink_entry(struct fetcher *f, struct entry **slot)
     struct entry *e = *slot;
     *slot = e->next;
     e->dropped = true;
-    if (e->plain != NULL)
+    if (e->plain != NULL) {
         f->cached_bytes -= e->plain->size;
+        f->cached_count--;
+    }
     entry_release(e);
 }
 
@@ -114,7 +121,7 @@ static struct entry *find(struct fetcher *f, const char *name)
 {
     struct entry **slot = slot_of(f, name);
     struct entry *e = *slot;
-    if (e != NULL && e->plain != NULL && now_ms() - e->touched_ms > KEEP_MS) {
+    if (e != NULL && e->plain != NULL && now_ms() - e->fetched_ms > KEEP_MS) {
         unlink_entry(f, slot);
         return NULL;
     }
@@ -129,7 +136,7 @@ static struct entry *insert(struct fetcher *f, const char *name)
     strcpy(e->name, name); /* PostgreSQL's names are far shorter */
     e->owner = f;
     e->running = true;
-    e->touched_ms = now_ms();
+    e->fetched_ms = e->touched_ms = now_ms();
     struct entry **slot = slot_of(f, name);
     *slot = e;
     return e;
@@ -145,7 +152,7 @@ static bool goes_before(const struct entry *a, const struct entry *b)
 
 static void evict(struct fetcher *f)
 {
-    while (f->cached_bytes > f->opt.cache_bytes) {
+    while (f->cached_bytes > f->opt.cache_bytes || f->cached_count > CACHED_MAX) {
         struct entry **victim = NULL;
         for (size_t i = 0; i < BUCKETS; i++)
             for (struct entry **slot = &f->table[i]; *slot != NULL; slot = &(*slot)->next)
@@ -243,6 +250,7 @@ static void fetch_job(void *arg)
     } else if (p != NULL) {
         e->plain = p;
         f->cached_bytes += p->size;
+        f->cached_count++;
     } else {
         e->err = err;
         if (!e->dropped)
@@ -292,29 +300,34 @@ static void job_failed(struct entry *e, const struct err *err)
 
 /* ---- reading ahead ---- */
 
-/* Starts the first segment behind NAME that is not there yet, among the next LEFT ones. */
+/* Starts the first segment behind NAME that is not there yet, among the next LEFT ones. One that
+ * the store has only been asked for may be a gap: its own job goes on when it is none. */
 static void ahead(struct fetcher *f, const char *name, unsigned left, uint32_t segment_size)
 {
     char next[WAL_NAME_MAX];
     struct wal_name n = wal_name_parse(name);
     struct entry *e = NULL;
+    bool start = false;
     pthread_mutex_lock(&f->lock);
     while (left > 0 && f->ahead_running < AHEAD_AT_ONCE && !cancel_fired(&f->stop) &&
            wal_name_next(&n, segment_size, next)) {
         left--;
-        if (find(f, next) == NULL) {
+        e = find(f, next);
+        start = e == NULL;
+        if (start)
             e = prepare(f, next, true);
+        if (start || !(e->exists || e->plain != NULL))
             break;
-        }
+        e = NULL;
         n = wal_name_parse(next);
     }
-    if (e != NULL) {
+    if (e != NULL && e->ahead_left <= left) {
         e->ahead_left = left;
         e->segment_size = segment_size;
     }
     pthread_mutex_unlock(&f->lock);
     struct err err = ERR_INIT;
-    if (e != NULL && !pool_submit(f->opt.pool, fetch_job, e, &err))
+    if (start && e != NULL && !pool_submit(f->opt.pool, fetch_job, e, &err))
         job_failed(e, &err);
 }
 
@@ -322,6 +335,7 @@ static void start_next_ahead(struct entry *e)
 {
     struct fetcher *f = e->owner;
     pthread_mutex_lock(&f->lock);
+    e->exists = true;
     bool go =
         e->ahead_left > 0 && !e->ahead_goes_on && (f->ahead_running < AHEAD_AT_ONCE || !e->running);
     e->ahead_goes_on = e->ahead_goes_on || go;

@@ -178,7 +178,7 @@ static struct node *get_node(struct fs *fs, uint64_t id, struct err *err)
 {
     struct node *node = inode_get(fs->inodes, id);
     if (node == NULL)
-        err_set(err, ERR_INVALID, "inode %llu is not known", (unsigned long long)id);
+        err_set(err, ERR_STALE, "inode %llu is not known", (unsigned long long)id);
     return node;
 }
 

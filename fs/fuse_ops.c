@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "fs/errno.h"
 #include "fs/fuse_internal.h"
+#include "fs/process.h"
 
 /* Each reader that waits for the store has one request of this kind under way; the kernel's default
  * of 12 would let a few of them hold up all others. */
@@ -30,7 +31,8 @@ static pid_t pid_of(fuse_req_t req)
 
 static void on_interrupt(fuse_req_t req, void *data)
 {
-    request_interrupt(&server_of(req)->requests, (uint64_t)(uintptr_t)data);
+    request_interrupt(&server_of(req)->requests, (uint64_t)(uintptr_t)data,
+                      process_is_dying(pid_of(req)));
 }
 
 static void begin(fuse_req_t req, struct request *r, bool publishing)

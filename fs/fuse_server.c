@@ -178,6 +178,7 @@ static void dispatch(struct fuse_server *s, const struct fuse_buf *buf)
 
 bool fuse_server_run(struct fuse_server *s, struct err *err)
 {
+    bool ok = true;
     while (!fuse_session_exited(s->session) && wait_for_request(s)) {
         struct fuse_buf buf = {.mem = take_buffer(s)};
         int n = fuse_session_receive_buf(s->session, &buf);
@@ -188,15 +189,18 @@ bool fuse_server_run(struct fuse_server *s, struct err *err)
         free(buf.mem);
         if (n == 0 || n == -ENODEV)
             break; /* unmounted */
-        if (n != -EINTR && n != -EAGAIN)
-            return err_sys(err, -n, "cannot receive from the kernel");
+        if (n != -EINTR && n != -EAGAIN) {
+            ok = err_sys(err, -n, "cannot receive from the kernel");
+            break;
+        }
     }
     if (!atomic_exchange(&s->stopping, true)) {
         /* unmounted by somebody else; whoever mounts there next is not our business */
-        s->mounted = false;
+        if (ok)
+            s->mounted = false;
         request_stop_all(&s->requests, s->opt.grace_ms);
     }
-    return true;
+    return ok;
 }
 
 void fuse_server_stop(struct fuse_server *s)

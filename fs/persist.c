@@ -39,6 +39,8 @@ bool persist(const struct persistence *p, const char *what, const struct call *c
         if (cancel_fired(call->cancel))
             return err_set(err, ERR_CANCELLED, "%s: interrupted", what);
         int64_t left_ms = call_left_ms(&whole);
+        if (left_ms == 0 && !p->hard)
+            err->code = ERR_TIMEOUT; /* EIO, whatever it was waited for */
         if (left_ms == 0)
             return err_context(err, "%s: given up after %lld s", what,
                                (long long)(now_ms() - begun_ms) / 1000);

@@ -1,5 +1,6 @@
 #include "fs/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -34,6 +35,42 @@ pid_t process_of_thread(pid_t tid)
         return 0;
     const char *p = strstr(text, "\nTgid:");
     return p == NULL ? 0 : (pid_t)strtol(p + 6, NULL, 10);
+}
+
+static unsigned long long status_mask(const char *text, const char *field)
+{
+    const char *p = strstr(text, field);
+    return p == NULL ? 0 : strtoull(p + strlen(field), NULL, 16);
+}
+
+bool process_is_dying(pid_t tid)
+{
+    char text[4096];
+    if (tid <= 0 || !read_proc(tid, "status", text, sizeof(text)))
+        return true;
+    unsigned long long pending = status_mask(text, "\nSigPnd:") | status_mask(text, "\nShdPnd:");
+    unsigned long long harmless = status_mask(text, "\nSigCgt:") | status_mask(text, "\nSigIgn:");
+    return (pending & ~harmless) != 0;
+}
+
+bool process_has_open(pid_t pid, const char *path_end)
+{
+    char dir[64], target[4096];
+    (void)snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)pid);
+    DIR *d = pid <= 0 ? NULL : opendir(dir);
+    if (d == NULL)
+        return true;
+    bool found = false;
+    size_t want = strlen(path_end);
+    for (const struct dirent *e; !found && (e = readdir(d)) != NULL;) {
+        ssize_t n = readlinkat(dirfd(d), e->d_name, target, sizeof(target) - 1);
+        if (n < 0 || (size_t)n < want)
+            continue;
+        target[n] = '\0';
+        found = strcmp(target + n - want, path_end) == 0;
+    }
+    closedir(d);
+    return found;
 }
 
 /* Reading the exe link needs the same rights as seeing the exit code; a process that has dropped

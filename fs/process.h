@@ -15,6 +15,14 @@ enum process_state {
 /* The process (thread group) that thread TID belongs to; 0 when it cannot be found. */
 pid_t process_of_thread(pid_t tid);
 
+/* Is a signal pending for thread TID that will end its process? A signal that has a handler is not.
+ */
+bool process_is_dying(pid_t tid);
+
+/* Has the process a descriptor of a file whose path ends in PATH_END? True when that is not ours to
+ * see. */
+bool process_has_open(pid_t pid, const char *path_end);
+
 /* Whether the process is on its way out, and how. Source: proc(5), fields flags and exit_code of
  * /proc/PID/stat; the kernel shows exit_code as 0 to those without ptrace rights. */
 enum process_state process_state(pid_t pid);

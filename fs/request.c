@@ -52,12 +52,13 @@ void request_end(struct request_table *t, struct request *r)
     cancel_destroy(&r->cancel);
 }
 
-void request_interrupt(struct request_table *t, uint64_t number)
+void request_interrupt(struct request_table *t, uint64_t number, bool dying)
 {
     pthread_mutex_lock(&t->lock);
     for (struct request *r = t->first; r != NULL; r = r->next)
         if (r->number == number) {
-            cancel_fire(&r->cancel);
+            if (dying || !r->publishing)
+                cancel_fire(&r->cancel);
             break;
         }
     pthread_mutex_unlock(&t->lock);

@@ -31,8 +31,9 @@ void request_table_destroy(struct request_table *t);
 void request_begin(struct request_table *t, struct request *r, bool publishing);
 void request_end(struct request_table *t, struct request *r);
 
-/* Cancels the request of that number, if it is still there. */
-void request_interrupt(struct request_table *t, uint64_t number);
+/* Cancels the request of that number, if it is still there. One that publishes, which is bounded
+ * anyway, only if DYING: a signal that its process handles must not make an archiving fail. */
+void request_interrupt(struct request_table *t, uint64_t number, bool dying);
 
 /* Cancels all that only read, waits up to GRACE_MS for those that publish, then cancels them too.
  */

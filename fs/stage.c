@@ -10,6 +10,11 @@
 #include "core/log.h"
 #include "core/waiter.h"
 
+/* Each live coder holds a thread, and while it encrypts a gpg process. */
+#define LIVE_MAX 8u
+/* A writer that pauses for longer is not waited for: the file is coded when it is published. */
+#define LIVE_PATIENCE_MS 5000
+
 enum live_state {
     LIVE_WAITING, /* nothing written yet */
     LIVE_RUNNING,
@@ -18,8 +23,9 @@ enum live_state {
 };
 
 struct stage {
-    const struct stage_env *env;
+    struct stage_env *env;
     _Atomic unsigned refs;
+    _Atomic int64_t fed_ms; /* when a coder last took bytes */
     int fd;
     struct cancel live_cancel; /* fired when the live coder's work is not wanted any more */
 
@@ -41,7 +47,7 @@ void coded_unref(struct coded *coded)
     free(coded);
 }
 
-struct stage *stage_new(const struct stage_env *env, bool live, struct err *err)
+struct stage *stage_new(struct stage_env *env, bool live, struct err *err)
 {
     struct stage *s = calloc(1, sizeof(*s));
     if (s == NULL) {
@@ -95,10 +101,11 @@ struct feed {
 static int64_t feed_wait(struct feed *f, struct err *err)
 {
     struct stage *s = f->stage;
-    const struct call until_stop = {.cancel = s->env->stop, .deadline_ms = DEADLINE_NONE};
+    const struct call patience = {.cancel = s->env->stop,
+                                  .deadline_ms = now_ms() + LIVE_PATIENCE_MS};
     struct waiter w;
     bool stopped = false;
-    waiter_begin(&w, &until_stop, &s->lock, &s->changed);
+    waiter_begin(&w, &patience, &s->lock, &s->changed);
     pthread_mutex_lock(&s->lock);
     while (f->follow && s->live == LIVE_RUNNING && !s->sealed && s->size == f->pos && !stopped)
         stopped = !waiter_wait(&w);
@@ -106,7 +113,7 @@ static int64_t feed_wait(struct feed *f, struct err *err)
     int64_t there = (int64_t)(s->size - f->pos);
     pthread_mutex_unlock(&s->lock);
     waiter_end(&w);
-    if (!abandoned)
+    if (!abandoned && there >= 0)
         return there;
     err_set(err, ERR_CANCELLED, "the file was changed while it was coded");
     return -1;
@@ -130,6 +137,7 @@ static ssize_t feed_read(struct source *self, void *buf, size_t n, struct err *e
     if (!digest_update(f->digest, buf, (size_t)got, err))
         return -1;
     f->pos += (uint64_t)got;
+    atomic_store(&f->stage->fed_ms, now_ms());
     return got;
 }
 
@@ -190,6 +198,7 @@ static void live_job(void *arg)
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
     coded_unref(coded);
+    atomic_fetch_sub(&s->env->live, 1);
     stage_unref(s);
 }
 
@@ -207,12 +216,16 @@ static struct coded *drop_live(struct stage *s, bool *fire)
 static void start_live(struct stage *s)
 {
     struct err err = ERR_INIT;
-    if (pool_submit(s->env->pool, live_job, stage_ref(s), &err))
+    bool free_place = atomic_fetch_add(&s->env->live, 1) < LIVE_MAX;
+    if (free_place && pool_submit(s->env->pool, live_job, stage_ref(s), &err))
         return;
+    atomic_fetch_sub(&s->env->live, 1);
     pthread_mutex_lock(&s->lock);
     s->live = LIVE_OFF;
+    pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
-    stage_unref(s);
+    if (free_place)
+        stage_unref(s);
 }
 
 /* A change of the content is about to be made; an append leaves the live coder at work. */
@@ -235,6 +248,9 @@ bool stage_write(struct stage *s, const void *data, size_t n, uint64_t offset, s
     bool append = offset == s->size;
     pthread_mutex_unlock(&s->lock);
     before_change(s, append);
+    pthread_mutex_lock(&s->lock);
+    s->version++; /* and once more below: whoever codes meanwhile sees that it changed */
+    pthread_mutex_unlock(&s->lock);
     if (!spool_write(s->fd, data, n, offset, err)) {
         before_change(s, false); /* how much of it was written is unknown */
         return false;
@@ -313,12 +329,24 @@ void stage_saved(struct stage *s, uint64_t version)
     coded_unref(old);
 }
 
+/* A coder that takes bytes makes progress for those who wait for it. */
+static bool still_fed(struct stage *s, int64_t *seen_ms, const struct call *call)
+{
+    int64_t fed_ms = atomic_load(&s->fed_ms);
+    if (fed_ms == *seen_ms || cancel_fired(call->cancel))
+        return false;
+    *seen_ms = fed_ms;
+    call_progress(call);
+    return call_left_ms(call) > 0;
+}
+
 /* The live coder's work, when it has done or can still do the present version. NULL without an
  * error set: code it now. NULL with one: cancelled or too late. */
 static struct coded *await_live(struct stage *s, uint64_t *version, const struct call *call,
                                 struct err *err)
 {
     struct coded *coded = NULL;
+    int64_t seen_ms = atomic_load(&s->fed_ms);
     struct waiter w;
     waiter_begin(&w, call, &s->lock, &s->changed);
     pthread_mutex_lock(&s->lock);
@@ -326,7 +354,7 @@ static struct coded *await_live(struct stage *s, uint64_t *version, const struct
         s->live = LIVE_OFF;
     s->sealed = true;
     pthread_cond_broadcast(&s->changed);
-    while (s->live == LIVE_RUNNING && waiter_wait(&w)) {
+    while (s->live == LIVE_RUNNING && (waiter_wait(&w) || still_fed(s, &seen_ms, call))) {
     }
     bool given_up = s->live == LIVE_RUNNING;
     if (s->live == LIVE_DONE) {
@@ -354,6 +382,14 @@ struct coded *stage_code(struct stage *s, uint64_t *version, const struct call *
         return NULL;
     }
     return coded;
+}
+
+void stage_seal(struct stage *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->sealed = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
 }
 
 void stage_abandon(struct stage *s)

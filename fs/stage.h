@@ -21,7 +21,8 @@ struct stage;
 struct stage_env {
     struct openpgp *pgp;
     struct pool *pool;
-    const char *dir;     /* where anonymous files go */
+    const char *dir;       /* where anonymous files go */
+    _Atomic unsigned live; /* live coders at work */
     struct cancel *stop; /* fired when the mount ends: live coders stop waiting for their writers */
 };
 
@@ -37,7 +38,7 @@ struct coded {
 void coded_unref(struct coded *coded);
 
 /* LIVE: code while it is written. NULL on failure. One reference, the caller's. */
-struct stage *stage_new(const struct stage_env *env, bool live, struct err *err);
+struct stage *stage_new(struct stage_env *env, bool live, struct err *err);
 struct stage *stage_ref(struct stage *stage);
 void stage_unref(struct stage *stage); /* NULL is allowed */
 
@@ -61,6 +62,9 @@ void stage_saved(struct stage *stage, uint64_t version);
  * coded. A reference that the caller drops; NULL on failure. Blocks. */
 struct coded *stage_code(struct stage *stage, uint64_t *version, const struct call *call,
                          struct err *err);
+
+/* Its writer is done for now: a live coder may take what there is for the whole and finish. */
+void stage_seal(struct stage *stage);
 
 /* Nobody writes any more, and what was written is not wanted: ends a live coder. */
 void stage_abandon(struct stage *stage);

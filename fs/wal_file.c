@@ -165,6 +165,10 @@ static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
     struct wal_file *f = node->data;
     char name[INODE_NAME_MAX + 1];
     node_name(fs->inodes, node, name);
+    /* Renamed over or deleted since it was looked up. The kernel looks the name up again on ESTALE;
+     * an ENOENT would deny a file that exists. */
+    if (name[0] == '\0')
+        return err_set(err, ERR_STALE, "another file has its name now");
     if ((flags & O_ACCMODE) == O_RDONLY) {
         *handle = wal_reader_new(fs, node, name, call, err);
         return *handle != NULL;

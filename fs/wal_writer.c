@@ -6,6 +6,7 @@
  * is still unpublished when the last descriptor has gone is published then, unless its opener
  * failed; nobody waits for that, so an error goes to the log. */
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,12 +18,22 @@
 struct writer {
     struct handle base;
     pid_t opener; /* process id; 0 when unknown */
+    bool fresh;   /* opened on a new, empty candidate */
     pthread_mutex_t lock;
     struct stage *stage;      /* lock: a reference; NULL until a published file is written to */
     struct plain *plain;      /* lock: a reference; the published content, if it was read */
+    bool wrote;               /* lock: through this handle */
     bool opener_failed;       /* lock */
     uint64_t refused_version; /* lock: whose failure a close has reported already; 0 for none */
 };
+
+static bool has_written(struct writer *w)
+{
+    pthread_mutex_lock(&w->lock);
+    bool wrote = w->wrote;
+    pthread_mutex_unlock(&w->lock);
+    return wrote;
+}
 
 static struct stage *writer_stage(struct writer *w)
 {
@@ -46,6 +57,9 @@ static int64_t waited_ms(struct wal_file *f)
 static struct stage *stage_for_change(struct fs *fs, struct writer *w, const struct call *call,
                                       struct err *err)
 {
+    pthread_mutex_lock(&w->lock);
+    w->wrote = true;
+    pthread_mutex_unlock(&w->lock);
     struct stage *stage = writer_stage(w);
     if (stage != NULL)
         return stage;
@@ -185,16 +199,49 @@ static bool flush_decides(struct fs *fs, struct writer *w, pid_t tid)
     return false;
 }
 
+/* A close of a new file to which nothing was written. A shell closes one descriptor after dup2, and
+ * has another; but if this was the last one, the file stays empty, and no WAL file is. */
+static bool refuse_empty(struct writer *w, pid_t tid, struct err *err)
+{
+    struct wal_file *f = w->base.node->data;
+    char path_end[WAL_NAME_MAX + 8], name[WAL_NAME_MAX];
+    pthread_mutex_lock(&f->lock);
+    (void)snprintf(name, sizeof(name), "%s", f->final_name);
+    pthread_mutex_unlock(&f->lock);
+    (void)snprintf(path_end, sizeof(path_end), "/wal/%s", name);
+    pid_t pid = process_of_thread(tid);
+    if (name[0] == '\0' || pid == 0 || pid != w->opener || process_state(pid) != PROCESS_RUNNING ||
+        process_has_open(pid, path_end))
+        return true;
+    return err_set(err, ERR_INVALID, "refused: %s: empty", name);
+}
+
 static bool writer_flush(struct fs *fs, struct handle *handle, pid_t pid, const struct call *call,
                          struct err *err)
 {
     struct writer *w = (struct writer *)handle;
-    struct stage *stage = writer_stage(w);
+    if (w->fresh && !has_written(w))
+        return refuse_empty(w, pid, err);
+    struct stage *stage = has_written(w) ? writer_stage(w) : NULL;
     bool ok = true;
-    if (stage != NULL && stage_dirty(stage) && flush_decides(fs, w, pid) && stage_size(stage) > 0)
+    if (stage != NULL && stage_dirty(stage) && flush_decides(fs, w, pid)) {
+        stage_seal(stage); /* a temporary is coded now, so that its rename is quick */
         ok = publish(fs, w, stage, call, err);
+    }
     stage_unref(stage);
     return ok;
+}
+
+/* pg_receivewal syncs its .partial through a second descriptor. With a whole segment's name,
+ * somebody else's fsync must not publish what its writer has not finished. */
+static bool may_publish(struct writer *w, struct err *err)
+{
+    struct wal_file *f = w->base.node->data;
+    pthread_mutex_lock(&f->lock);
+    bool partial = wal_name_parse(f->final_name).kind != WAL_SEGMENT;
+    pthread_mutex_unlock(&f->lock);
+    return partial || has_written(w) ||
+           err_set(err, ERR_INVALID, "another process is still writing it");
 }
 
 static bool writer_fsync(struct fs *fs, struct handle *handle, const struct call *call,
@@ -202,7 +249,9 @@ static bool writer_fsync(struct fs *fs, struct handle *handle, const struct call
 {
     struct writer *w = (struct writer *)handle;
     struct stage *stage = writer_stage(w);
-    bool ok = stage == NULL || publish(fs, w, stage, call, err);
+    bool ok = stage == NULL || !stage_dirty(stage) || may_publish(w, err);
+    if (ok && stage != NULL)
+        ok = publish(fs, w, stage, call, err);
     stage_unref(stage);
     return ok;
 }
@@ -214,8 +263,8 @@ static void publish_late(struct fs *fs, struct writer *w)
     pthread_mutex_lock(&f->lock);
     bool last = f->stage != stage || f->writers == 1;
     pthread_mutex_unlock(&f->lock);
-    if (!last || !stage_dirty(stage) || w->opener_failed ||
-        w->refused_version == stage_version(stage))
+    if (!last || !stage_dirty(stage) || !w->wrote || w->opener == 0 || w->opener_failed ||
+        w->refused_version == stage_version(stage) || cancel_fired(&fs->stop))
         return;
     struct err err = ERR_INIT;
     const struct call call = {.cancel = &fs->stop, .deadline_ms = DEADLINE_NONE};
@@ -263,6 +312,7 @@ struct handle *wal_writer_new(struct fs *fs, struct node *node, struct stage *st
     w->base = (struct handle){.ops = &writer_ops, .node = node_ref(fs->inodes, node)};
     w->opener = process_of_thread(pid);
     w->stage = stage;
+    w->fresh = stage != NULL && stage_version(stage) == 0;
     pthread_mutex_init(&w->lock, NULL);
     return &w->base;
 }

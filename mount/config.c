@@ -241,10 +241,10 @@ static bool server_side_encryption(struct config *c, const struct settings *s, s
     return err_set(err, ERR_INVALID, "sse=%s: expected AES256, aws:kms or aws:kms:KEY", text);
 }
 
-static bool s3_access(const struct settings *s, struct err *err)
+static bool s3_access(struct config *c, const struct settings *s, struct err *err)
 {
     const char *ca = setting_get(s, SET_CAFILE);
-    if (ca != NULL && access(ca, R_OK) != 0)
+    if (ca != NULL && (c->ca_file = realpath(ca, NULL)) == NULL)
         return err_sys(err, errno, "%s=%s", setting_label(s, SET_CAFILE), ca);
     if (setting_get(s, SET_ACCESS_KEY) == NULL || !secret_is_set(&s->secret_key))
         return err_set(err, ERR_INVALID,
@@ -328,11 +328,12 @@ static bool limits(struct config *c, const struct settings *s, struct err *err)
     if (setting_get(s, SET_PREFETCH) != NULL && !number(s, SET_PREFETCH, 64, &prefetch, err))
         return false;
     c->prefetch = (unsigned)prefetch;
-    c->cache_dir = setting_get(s, SET_CACHE_DIR);
-    if (c->cache_dir == NULL)
-        c->cache_dir = "/var/tmp";
-    if (access(c->cache_dir, W_OK | X_OK) != 0)
-        return err_sys(err, errno, "cache_dir=%s: cannot write there", c->cache_dir);
+    const char *dir = setting_get(s, SET_CACHE_DIR);
+    if (dir == NULL)
+        dir = "/var/tmp";
+    c->cache_dir = realpath(dir, NULL); /* a daemon changes its directory */
+    if (c->cache_dir == NULL || access(c->cache_dir, W_OK | X_OK) != 0)
+        return err_sys(err, errno, "cache_dir=%s: cannot write there", dir);
     return true;
 }
 
@@ -346,13 +347,15 @@ bool config_make(struct config *c, const struct settings *s, const char *source_
     c->debug = setting_get(s, SET_DEBUG) != NULL;
     return logging(c, s, foreground, err) && source(c, s, source_text, err) &&
            endpoint(c, s, err) && server_side_encryption(c, s, err) &&
-           (c->is_file || s3_access(s, err)) && keys(c, s, err) && limits(c, s, err) &&
+           (c->is_file || s3_access(c, s, err)) && keys(c, s, err) && limits(c, s, err) &&
            owner(c, s, err);
 }
 
 void config_free(struct config *c)
 {
     free(c->directory);
+    free(c->cache_dir);
+    free(c->ca_file);
     free(c->bucket);
     free(c->prefix);
     free(c->endpoint);
@@ -372,7 +375,7 @@ struct store *config_make_store(const struct config *c, const struct settings *s
         .region = setting_get(s, SET_REGION),
         .endpoint = c->endpoint,
         .path_style = c->path_style,
-        .ca_file = setting_get(s, SET_CAFILE),
+        .ca_file = c->ca_file,
         .access_key_id = setting_get(s, SET_ACCESS_KEY),
         .secret_key = &s->secret_key,
         .session_token = &s->session_token,

@@ -29,7 +29,8 @@ struct config {
     int64_t soft_timeout_ms, connect_timeout_ms, stall_timeout_ms, request_timeout_ms,
         write_timeout_ms;
     uint64_t cache_bytes;
-    const char *cache_dir; /* borrowed from the settings, or static */
+    char *cache_dir;
+    char *ca_file; /* NULL: the system's */
     unsigned prefetch;
     uid_t uid;
     gid_t gid;

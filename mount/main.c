@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,8 +17,11 @@
 #include "mount/mountpoint.h"
 
 /* Enough that readers waiting for a hung store do not keep others from being served. */
-#define MAX_THREADS 512u
+#define REQUEST_THREADS 512u
+/* Fetching and coding. Requests may wait for this work, never the other way round. */
+#define WORK_THREADS 64u
 #define IDLE_THREAD_MS 5000u
+#define FILES_WANTED 65536u
 #define PREFLIGHT_MS 30000
 /* What is being archived when the mount is told to end may finish for so long. */
 #define GRACE_MS 10000
@@ -31,7 +35,7 @@ struct walefs {
     char *mountpoint;
     struct store *store;
     struct openpgp *pgp;
-    struct pool *pool;
+    struct pool *requests, *work;
     struct fs *fs;
     struct fuse_server *server;
     _Atomic bool ended; /* the mount is over, whoever ended it */
@@ -120,12 +124,13 @@ static bool start(struct walefs *w, struct err *err)
     if (w->store == NULL || !check_store(w, err))
         return false;
     w->pgp = config_make_openpgp(c, &w->settings, err);
-    w->pool = w->pgp == NULL ? NULL : pool_new(MAX_THREADS, IDLE_THREAD_MS, err);
-    if (w->pool == NULL)
+    w->work = w->pgp == NULL ? NULL : pool_new(WORK_THREADS, IDLE_THREAD_MS, err);
+    w->requests = w->work == NULL ? NULL : pool_new(REQUEST_THREADS, IDLE_THREAD_MS, err);
+    if (w->requests == NULL)
         return false;
     const struct fs_options fs_options = {.store = w->store,
                                           .pgp = w->pgp,
-                                          .pool = w->pool,
+                                          .pool = w->work,
                                           .uid = c->uid,
                                           .gid = c->gid,
                                           .read_only = c->read_only,
@@ -139,7 +144,7 @@ static bool start(struct walefs *w, struct err *err)
     if (w->fs == NULL)
         return false;
     const struct fuse_server_options server_options = {.fs = w->fs,
-                                                       .pool = w->pool,
+                                                       .pool = w->requests,
                                                        .mountpoint = w->mountpoint,
                                                        .source = w->store->url,
                                                        .read_only = c->read_only,
@@ -154,7 +159,8 @@ static void finish(struct walefs *w)
 {
     if (w->fs != NULL)
         fs_stop(w->fs);
-    pool_free(w->pool);
+    pool_free(w->requests);
+    pool_free(w->work);
     fuse_server_free(w->server);
     fs_free(w->fs);
     openpgp_free(w->pgp);
@@ -234,12 +240,25 @@ static int run(struct walefs *w, struct err *err)
     return 0;
 }
 
+/* No core file with keys and plain data in it; room for many open files. */
+static void set_limits(void)
+{
+    const struct rlimit no_core = {0, 0};
+    struct rlimit files;
+    (void)setrlimit(RLIMIT_CORE, &no_core);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FILES_WANTED) {
+        files.rlim_cur = files.rlim_max < FILES_WANTED ? files.rlim_max : FILES_WANTED;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct walefs w = {.foreground = false};
     struct err err = ERR_INIT;
     int status = 1;
     /* many short-lived threads: few arenas, and large buffers go back to the system at once */
+    set_limits();
     (void)mallopt(M_ARENA_MAX, 2);
     (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 

@@ -15,7 +15,10 @@
 /* Absolute without asking the last component anything, since that may be a dead mount. */
 static char *absolute(const char *path, struct err *err)
 {
-    char *copy = strdup(path), *result = NULL;
+    char *result = realpath(path, NULL);
+    if (result != NULL)
+        return result;
+    char *copy = strdup(path);
     if (copy == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;

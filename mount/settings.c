@@ -152,8 +152,10 @@ static bool envdir_read(const char *dir, const char *variable, struct secret *ou
         return err_set(err, ERR_INVALID, "envdir %s: name too long", dir);
     if (stat(path, &st) != 0)
         return errno == ENOENT || err_sys(err, errno, "cannot read %s", path);
-    if (st.st_size == 0)
-        return true; /* envdir(8): an empty file unsets the variable */
+    if (st.st_size == 0) {
+        (void)unsetenv(variable); /* envdir(8): an empty file unsets the variable */
+        return true;
+    }
     if (!secret_read_file(out, path, variable, err))
         return false;
     while (out->len > 0 && strchr(" \t\r", out->value[out->len - 1]) != NULL)

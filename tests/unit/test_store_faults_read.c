@@ -143,8 +143,7 @@ static void test_list_answers(void **state)
     struct store_page page;
     script_begin(
         &script,
-        "[{" LIST_EXPECT
-        ", 'text': "
+        "[{" LIST_EXPECT ", 'text': "
         "'<ListBucketResult><Contents><Key>p/a+b%2Bc</Key></Contents><Contents><Key>p/</Key></"
         "Contents><CommonPrefixes><Prefix>p/a/</Prefix></CommonPrefixes><EncodingType>url</"
         "EncodingType></ListBucketResult>'},"
