@@ -27,7 +27,8 @@ struct http_options {
     unsigned max_connections;
 };
 
-/* Strings are copied. Does not touch the network. */
+/* Strings are copied. Does not touch the network. The first one makes the process ignore SIGPIPE,
+ * unless it is handled. */
 struct http *http_new(const struct http_options *options, struct err *err);
 void http_free(struct http *http); /* all exchanges are closed; NULL is allowed */
 

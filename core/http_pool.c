@@ -1,5 +1,6 @@
 /* The pool: handles with their warm connections, and how many may be in use at once. */
 #include <dirent.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,10 +9,16 @@
 
 /* A handle that was not needed for this long gives its connection and memory back. */
 #define IDLE_MAX_MS 15000
+
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 
+/* With CURLOPT_NOSIGNAL libcurl leaves SIGPIPE alone, and OpenSSL writes to sockets without
+ * MSG_NOSIGNAL: a server that hangs up would end the process. */
 static void curl_start(void)
 {
+    struct sigaction now;
+    if (sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+        (void)signal(SIGPIPE, SIG_IGN);
     curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 

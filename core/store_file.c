@@ -174,10 +174,10 @@ static bool remove_one(int base_fd, const struct store_file *sf, const char *key
     }
     int fd = openat(base_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {
-        int rc = fsync(fd);
+        bool synced = file_sync_dir(fd);
         int saved = errno;
         close(fd);
-        if (rc != 0)
+        if (!synced)
             return err_sys(err, saved, "delete %s/%s: fsync", sf->dir, store_key_show(key, shown));
     }
     file_prune(base_fd, key);

@@ -39,6 +39,9 @@ bool file_key_check(const char *key, struct err *err);
 /* The base directory; -1 with ERR_NO_BUCKET when it does not exist. The caller closes it. */
 int file_open_base(const struct store_file *sf, struct err *err);
 
+/* fsync of a directory; file systems that know no such thing (SMB, some FUSE) count as done. */
+bool file_sync_dir(int fd);
+
 void file_fill_info(int fd, const struct stat *st, struct store_info *info);
 void file_etag(const struct stat *st, char etag[128]);
 

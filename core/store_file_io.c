@@ -80,6 +80,11 @@ void file_fill_info(int fd, const struct stat *st, struct store_info *info)
         read_meta(fd, info);
 }
 
+bool file_sync_dir(int fd)
+{
+    return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP;
+}
+
 /* Opens directory PATH below BASE_FD, making what is missing. Each new directory's parent is
  * fsynced, or a crash could lose the directory with a published object in it. */
 static int make_dirs(int base_fd, const char *path, size_t len)
@@ -99,7 +104,7 @@ static int make_dirs(int base_fd, const char *path, size_t len)
         }
         int next = openat(fd, name, DIR_FLAGS);
         int saved = errno;
-        if (next >= 0 && made && fsync(fd) != 0) {
+        if (next >= 0 && made && !file_sync_dir(fd)) {
             saved = errno;
             close(next);
             next = -1;
@@ -299,7 +304,7 @@ bool file_temp_publish(struct store_file *sf, struct file_temp *t, const char *k
     if (rc != 0)
         return err_sys(err, rc, "put %s: cannot name the finished file", shown);
     struct stat st;
-    if (fsync(t->dir_fd) != 0 || fstat(t->fd, &st) != 0)
+    if (!file_sync_dir(t->dir_fd) || fstat(t->fd, &st) != 0)
         return err_sys(err, errno, "put %s: fsync of its directory", shown);
     if (info != NULL)
         file_fill_info(t->fd, &st, info);

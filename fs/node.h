@@ -100,6 +100,6 @@ void attr_fill(const struct fs *fs, const struct node *node, mode_t type, uint64
 #define FIXED_VALID_S 3600.0
 
 /* The size of reads and writes that programs should use. */
-#define IO_BYTES (1u << 20)
+#define IO_BYTES (512u << 10)
 
 #endif

@@ -29,11 +29,18 @@ struct stage {
     int fd;
     struct cancel live_cancel; /* fired when the live coder's work is not wanted any more */
 
+    /* The digest of what a live coder follows is made where it is written: the writer and the coder
+     * share the work. */
+    pthread_mutex_t hash_lock;
+    struct digest *digest; /* hash_lock; of the first `hashed` bytes; NULL: made while coding */
+    uint64_t hashed;       /* hash_lock */
+
     pthread_mutex_t lock;
     pthread_cond_t changed; /* any of what follows has changed */
     uint64_t size;          /* lock; bytes below it are in the file */
     uint64_t version;       /* lock */
     uint64_t saved_version; /* lock */
+    unsigned writing;       /* lock: writes under way */
     enum live_state live;   /* lock */
     bool sealed;            /* lock: the live coder may take size for the end */
     struct coded *coded;    /* lock: of the present version, when live is LIVE_DONE */
@@ -63,7 +70,9 @@ struct stage *stage_new(struct stage_env *env, bool live, struct err *err)
     atomic_store(&s->refs, 1);
     cancel_init(&s->live_cancel);
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->hash_lock, NULL);
     waiter_cond_init(&s->changed);
+    s->digest = live ? digest_new(NULL, err) : NULL;
     s->live = live ? LIVE_WAITING : LIVE_OFF;
     return s;
 }
@@ -82,6 +91,8 @@ void stage_unref(struct stage *s)
     close(s->fd);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
+    digest_free(s->digest);
+    pthread_mutex_destroy(&s->hash_lock);
     cancel_destroy(&s->live_cancel);
     free(s);
 }
@@ -91,7 +102,7 @@ void stage_unref(struct stage *s)
 struct feed {
     struct source base;
     struct stage *stage;
-    struct digest *digest; /* borrowed */
+    struct digest *digest; /* borrowed; NULL: made elsewhere */
     uint64_t pos;
     bool follow;
 };
@@ -134,7 +145,7 @@ static ssize_t feed_read(struct source *self, void *buf, size_t n, struct err *e
         err_set(err, ERR_LOCAL, "a staged file was cut while it was coded");
         return -1;
     }
-    if (!digest_update(f->digest, buf, (size_t)got, err))
+    if (f->digest != NULL && !digest_update(f->digest, buf, (size_t)got, err))
         return -1;
     f->pos += (uint64_t)got;
     atomic_store(&f->stage->fed_ms, now_ms());
@@ -144,6 +155,31 @@ static ssize_t feed_read(struct source *self, void *buf, size_t n, struct err *e
 static void feed_close(struct source *self)
 {
     (void)self;
+}
+
+/* Appended bytes, in their order. Anything else ends the digest. */
+static void hash_written(struct stage *s, const void *data, size_t n, uint64_t offset)
+{
+    struct err err = ERR_INIT;
+    pthread_mutex_lock(&s->hash_lock);
+    if (s->digest != NULL && offset == s->hashed && digest_update(s->digest, data, n, &err)) {
+        s->hashed += n;
+    } else {
+        digest_free(s->digest);
+        s->digest = NULL;
+    }
+    pthread_mutex_unlock(&s->hash_lock);
+}
+
+static bool finish_digest(struct stage *s, uint64_t size, char text[DIGEST_TEXT_MAX],
+                          struct err *err)
+{
+    pthread_mutex_lock(&s->hash_lock);
+    bool ok = s->digest != NULL && s->hashed == size && digest_final(s->digest, text, err);
+    digest_free(s->digest);
+    s->digest = NULL;
+    pthread_mutex_unlock(&s->hash_lock);
+    return ok || digest_fd(s->fd, size, NULL, text, err);
 }
 
 /* Codes the stage into a new anonymous file. */
@@ -162,14 +198,15 @@ static struct coded *code(struct stage *s, bool follow, const struct call *call,
     coded->fd = spool_open(s->env->dir, err);
     if (coded->fd < 0)
         goto out;
-    feed.digest = digest_new(NULL, err);
-    if (feed.digest == NULL)
+    feed.digest = follow ? NULL : digest_new(NULL, err);
+    if (!follow && feed.digest == NULL)
         goto out;
     out = spool_sink(coded->fd, UINT64_MAX, true, &coded->spool, err);
     if (out == NULL || !codec_encode(s->env->pgp, &feed.base, out, follow, call, err))
         goto out;
     coded->plain_size = feed.pos;
-    ok = digest_final(feed.digest, coded->digest, err);
+    ok = follow ? finish_digest(s, feed.pos, coded->digest, err)
+                : digest_final(feed.digest, coded->digest, err);
 out:
     sink_close(out);
     digest_free(feed.digest);
@@ -245,18 +282,24 @@ static void before_change(struct stage *s, bool append)
 bool stage_write(struct stage *s, const void *data, size_t n, uint64_t offset, struct err *err)
 {
     pthread_mutex_lock(&s->lock);
-    bool append = offset == s->size;
-    pthread_mutex_unlock(&s->lock);
-    before_change(s, append);
-    pthread_mutex_lock(&s->lock);
+    /* of two that append at one place, the later overwrites what may be coded already */
+    bool append = offset == s->size && s->writing == 0;
+    s->writing++;
     s->version++; /* and once more below: whoever codes meanwhile sees that it changed */
     pthread_mutex_unlock(&s->lock);
-    if (!spool_write(s->fd, data, n, offset, err)) {
+    before_change(s, append);
+    bool ok = spool_write(s->fd, data, n, offset, err);
+    if (ok)
+        hash_written(s, data, n, offset);
+    else
         before_change(s, false); /* how much of it was written is unknown */
-        return false;
-    }
     bool start = false;
     pthread_mutex_lock(&s->lock);
+    s->writing--;
+    if (!ok) {
+        pthread_mutex_unlock(&s->lock);
+        return false;
+    }
     if (offset + n > s->size)
         s->size = offset + n;
     s->version++;

@@ -464,3 +464,38 @@ test_url_style_virtual()
     mount_walefs m
     assert_same "$T/m/wal/$A" "$T/$A"
 }
+
+# What is named relative to the directory of the command stays valid in the background.
+test_relative_paths()
+{
+    use_store file
+    use_key gpg
+    make_seg $A "$T/$A" 1
+    mkdir "$T/m" "$T/cache"
+    cd "$T"
+    KEY_OPTS=gpg_key=$KEY_ID,gpg_home=$(basename "$T/gpg")
+    timeout 60 "$WALEFS" -o "$KEY_OPTS,cache_dir=cache" "$SOURCE" "$T/m" </dev/null
+    find_daemon "$T/m"
+    cp "$T/$A" "$T/m/wal/"
+    assert_same "$T/m/wal/$A" "$T/$A"
+    umount "$T/m"
+    wait_for 10 "the daemon to end" gone "$DAEMON"
+}
+
+# A mount point behind a symbolic link is unmounted, and cleaned, like any other.
+test_mount_point_behind_a_link()
+{
+    use_store file
+    mkdir "$T/real"
+    ln -s real "$T/link"
+    mount_background "$T/link"
+    kill -TERM "$DAEMON"
+    wait_for 20 "the daemon to end" gone "$DAEMON"
+    ! mountpoint -q "$T/real" || fail "still mounted after SIGTERM"
+    mount_background "$T/link"
+    kill -KILL "$DAEMON"
+    wait_for 20 "the daemon to end" gone "$DAEMON"
+    mount_background "$T/link"
+    ls "$T/link/wal"
+    umount "$T/real"
+}

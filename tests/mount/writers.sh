@@ -478,3 +478,106 @@ test_parallel_archiving()
         assert_archived "$n" "$T/$n"
     done
 }
+
+# ---- what a review found once ------------------------------------------------------------------
+
+# An archived file that is archived again by rename is there all the time.
+test_never_absent_while_archived_again()
+{
+    local pid
+    setup
+    cp "$T/$A" "$T/m/wal/$A"
+    python3 - "$T/m/wal/$A" >"$T/opens" <<'END' &
+import errno, os, sys, time
+end = time.time() + 5
+missing = opened = 0
+while time.time() < end:
+    try:
+        os.close(os.open(sys.argv[1], os.O_RDONLY))
+        opened += 1
+    except FileNotFoundError:
+        missing += 1
+print(opened, missing)
+END
+    pid=$!
+    while alive $pid; do
+        cp "$T/$A" "$T/m/wal/temporary"
+        mv -f "$T/m/wal/temporary" "$T/m/wal/$A"
+    done
+    wait $pid
+    assert_match "$(cat "$T/opens")" '^[1-9][0-9]* 0$' "opens, of which ENOENT"
+}
+
+# Hundreds of files that stay open do not keep others from being served.
+test_many_open_files()
+{
+    local pid
+    setup
+    cp "$T/$A" "$T/m/wal/$A"
+    mkfifo "$T/end"
+    python3 - "$T/m/wal" "$T/end" >"$T/held" <<'END' &
+import os, sys
+held = [os.open(f"{sys.argv[1]}/held{i}", os.O_CREAT | os.O_WRONLY) for i in range(700)]
+for fd in held:
+    os.write(fd, b"x")
+print("held", flush=True)
+open(sys.argv[2]).read()
+END
+    pid=$!
+    wait_for 60 "700 open files" grep -q held "$T/held"
+    timeout 30 cat "$T/m/wal/$A" | cmp - "$T/$A" || fail "a read beside 700 open files"
+    timeout 30 cp "$T/$B" "$T/m/wal/$B" || fail "archiving beside 700 open files"
+    assert_archived $B "$T/$B"
+    echo >"$T/end"
+    wait $pid
+}
+
+# Another process that opens the file and closes or syncs it publishes nothing that it did not write.
+test_second_handle_does_not_publish()
+{
+    setup
+    python3 - "$T/m/wal/$A" "$T/$A" <<'END'
+import os, subprocess, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+os.ftruncate(fd, 16 << 20)
+data = open(sys.argv[2], "rb").read()
+os.write(fd, data[:8192])
+other = "import os, sys; f = os.open(sys.argv[1], os.O_RDWR); %s os.close(f)"
+subprocess.run([sys.executable, "-c", other % "", sys.argv[1]], check=True)
+synced = subprocess.run([sys.executable, "-c", other % "os.fsync(f);", sys.argv[1]],
+                        stderr=subprocess.DEVNULL)
+assert synced.returncode != 0, "fsync of what another process is writing"
+os.pwrite(fd, data[8192:], 8192)
+os.close(fd)
+END
+    assert_archived $A "$T/$A"
+}
+
+test_empty_file_is_refused()
+{
+    setup
+    : >"$T/empty"
+    expect_fail "Invalid argument" cp "$T/empty" "$T/m/wal/$A"
+    assert_untouched $A
+    cp "$T/$A" "$T/m/wal/$A"
+    expect_fail "Invalid argument" cp "$T/empty" "$T/m/wal/$A"
+    assert_archived $A "$T/$A"
+}
+
+# A signal that the writer handles does not make its archiving fail.
+test_handled_signal_while_closing()
+{
+    setup
+    python3 - "$T/m/wal/$A" "$T/$A" <<'END'
+import os, signal, sys
+signal.signal(signal.SIGALRM, lambda *_: None)
+data = open(sys.argv[2], "rb").read()
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+os.write(fd, data)
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+os.fsync(fd)
+signal.setitimer(signal.ITIMER_REAL, 0)
+os.close(fd)
+END
+    assert_archived $A "$T/$A"
+}

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/store_file.h"
@@ -305,3 +306,94 @@ char *env_bytes(size_t n, unsigned seed)
     }
     return data;
 }
+
+enum store_kind env_kind;
+
+const char *env_dir(const struct store *store)
+{
+    return store->url + strlen("file://localhost");
+}
+
+int env_setup(void **state)
+{
+    struct store_env env;
+    store_env_begin(&env, env_kind);
+    *state = env.store;
+    return 0;
+}
+
+int env_teardown(void **state)
+{
+    struct store_env env = {.store = *state, .kind = env_kind};
+    if (env_kind == STORE_DIRECTORY)
+        (void)snprintf(env.dir, sizeof(env.dir), "%s", env_dir(env.store));
+    store_env_end(&env);
+    return 0;
+}
+
+int env_run(const struct CMUnitTest *tests, size_t n)
+{
+    static const char *const names[] = {"directory", "S3", "S3 over TLS"};
+    int failed = 0;
+    for (int i = STORE_DIRECTORY; i <= STORE_S3_TLS; i++) {
+        env_kind = (enum store_kind)i;
+        failed += _cmocka_run_group_tests(names[i], tests, n, NULL, NULL);
+    }
+    return failed;
+}
+
+void env_assert_content(struct store *s, const char *key, const void *data, size_t n)
+{
+    size_t got;
+    char *copy = env_get(s, key, &got);
+    assert_int_equal(got, n);
+    assert_memory_equal(copy, data, n);
+    free(copy);
+}
+
+void env_assert_absent(struct store *s, const char *key)
+{
+    struct err err = ERR_INIT;
+    struct store_info info;
+    assert_false(s->ops->head(s, key, &info, &env_forever, &err));
+    env_assert_error(&err, ERR_ABSENT, NULL);
+    assert_non_null(strstr(err.text, key));
+    assert_null(s->ops->get(s, key, 0, UINT64_MAX, &info, &env_forever, &err));
+    env_assert_error(&err, ERR_ABSENT, NULL);
+}
+
+/* Lists through all pages and compares with the NULL-ended WANTED; a trailing '/' is a prefix. */
+void env_assert_list(struct store *s, struct store_list list, const char *const *wanted)
+{
+    size_t at = 0, pages = 0;
+    char *token = NULL;
+    bool more = true;
+    while (more) {
+        struct store_page page;
+        struct err err = ERR_INIT;
+        list.token = token;
+        assert_ok(s->ops->list(s, &list, &page, &env_forever, &err), &err);
+        if (list.max_keys > 0)
+            assert_true(page.count <= list.max_keys);
+        for (size_t i = 0; i < page.count; i++, at++) {
+            const struct store_entry *e = &page.entries[i];
+            if (wanted[at] == NULL)
+                fail_msg("unexpected %s", e->key);
+            assert_string_equal(e->key, wanted[at]);
+            bool prefix = wanted[at][strlen(wanted[at]) - 1] == '/';
+            assert_int_equal(e->is_prefix, prefix);
+            assert_true(prefix || e->etag[0] != '\0');
+            assert_true(prefix || llabs((long long)e->mtime_s - time(NULL)) < 300);
+        }
+        free(token);
+        token = page.next == NULL ? NULL : strdup(page.next);
+        more = page.more;
+        assert_true(more == (token != NULL));
+        store_page_free(&page);
+        assert_true(++pages < 100);
+    }
+    if (wanted[at] != NULL)
+        fail_msg("%s is missing", wanted[at]);
+}
+
+#define ENV_LIST(...) ((const char *const[]){__VA_ARGS__, NULL})

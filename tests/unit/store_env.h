@@ -65,6 +65,35 @@ extern const struct call env_forever;
 /* Fails unless ERR has this code and TEXT (NULL: any) in its text, which is one line. */
 void env_assert_error(const struct err *err, enum err_code code, const char *text);
 
+/* ---- one suite over every store ---- */
+
+extern enum store_kind env_kind; /* of the group that runs */
+
+/* *state is a fresh store. */
+int env_setup(void **state);
+int env_teardown(void **state);
+#define ENV_TEST(function) cmocka_unit_test_setup_teardown(function, env_setup, env_teardown)
+
+/* Runs the tests over each kind of store. The number of failures. */
+struct CMUnitTest;
+int env_run(const struct CMUnitTest *tests, size_t n);
+
+/* The base of a directory store. */
+const char *env_dir(const struct store *store);
+
+#define assert_ok(expression, err)                        \
+    do {                                                  \
+        if (!(expression))                                \
+            fail_msg("%s: %s", #expression, (err)->text); \
+    } while (0)
+
+void env_assert_content(struct store *store, const char *key, const void *data, size_t n);
+void env_assert_absent(struct store *store, const char *key);
+
+/* Lists through all pages and compares with the NULL-ended WANTED; a trailing '/' is a prefix. */
+void env_assert_list(struct store *store, struct store_list list, const char *const *wanted);
+#define ENV_LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
+
 /* Convenience, each asserting success. */
 void env_put(struct store *store, const char *key, const void *data, size_t n);
 /* All bytes of KEY in malloc'ed memory. */

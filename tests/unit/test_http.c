@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 #include <openssl/evp.h>
-#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -305,6 +305,16 @@ static void test_places(void **state)
     script_end(&script);
 }
 
+/* Regression: over TLS a server that hangs up would have ended the process. */
+static void test_no_sigpipe(void **state)
+{
+    (void)state;
+    struct sigaction now;
+    http_free(client(1));
+    assert_int_equal(sigaction(SIGPIPE, NULL, &now), 0);
+    assert_true(now.sa_handler == SIG_IGN);
+}
+
 static void test_total_timeout(void **state)
 {
     (void)state;
@@ -330,7 +340,7 @@ int main(void)
         cmocka_unit_test(test_broken_bodies),   cmocka_unit_test(test_back_pressure),
         cmocka_unit_test(test_upload),          cmocka_unit_test(test_upload_of_short_file),
         cmocka_unit_test(test_dead_connection), cmocka_unit_test(test_places),
-        cmocka_unit_test(test_total_timeout),
+        cmocka_unit_test(test_total_timeout),   cmocka_unit_test(test_no_sigpipe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

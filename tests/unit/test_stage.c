@@ -46,6 +46,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    cancel_fire(&stop);
     pool_free(pool);
     cancel_destroy(&stop);
     assert_int_equal(test_open_fds(), fds_before);
@@ -548,8 +549,8 @@ static int set_up_gpg(void **state)
 
 static int tear_down_gpg(void **state)
 {
+    cancel_fire(&stop);
     pool_free(pool);
-    pool = NULL;
     openpgp_free(encrypting);
     test_home_remove(&home);
     cancel_destroy(&stop);

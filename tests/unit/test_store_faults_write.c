@@ -118,6 +118,35 @@ static void test_not_implemented_condition(void **state)
     script_end(&script);
 }
 
+static void test_virtual_host_style(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    struct secret secret = SECRET_INIT;
+    char endpoint[64];
+    script_begin(&script, "[{'expect': 'PUT /a%20b', 'etag': 'e', 'headers': {'host': "
+                          "'bucket[.]localhost:[0-9]+'}}, {'expect': 'GET /[?]encoding.*', 'text': "
+                          "'<ListBucketResult/>'}]");
+    (void)snprintf(endpoint, sizeof(endpoint), "http://localhost:%u", script.port);
+    assert_true(secret_set(&secret, "secret", 6, &err));
+    const struct store_s3_options options = {.bucket = "bucket",
+                                             .endpoint = endpoint,
+                                             .access_key_id = "AK",
+                                             .secret_key = &secret,
+                                             .connect_timeout_ms = 1000,
+                                             .stall_timeout_ms = 1000};
+    struct store *s = store_s3_new(&options, &err);
+    assert_non_null(s);
+    env_put(s, "a b", "x", 1);
+    struct store_page page;
+    assert_true(s->ops->list(s, &(struct store_list){.prefix = ""}, &page, &env_forever, &err));
+    store_page_free(&page);
+    s->ops->free(s);
+    secret_free(&secret);
+    script_end(&script);
+}
+
 static void test_request_headers(void **state)
 {
     (void)state;
@@ -216,9 +245,13 @@ int main(void)
 {
     log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_put_answers),     cmocka_unit_test(test_put_retries),
-        cmocka_unit_test(test_conditional_put), cmocka_unit_test(test_not_implemented_condition),
-        cmocka_unit_test(test_request_headers), cmocka_unit_test(test_bulk_delete_answers),
+        cmocka_unit_test(test_put_answers),
+        cmocka_unit_test(test_put_retries),
+        cmocka_unit_test(test_conditional_put),
+        cmocka_unit_test(test_not_implemented_condition),
+        cmocka_unit_test(test_virtual_host_style),
+        cmocka_unit_test(test_request_headers),
+        cmocka_unit_test(test_bulk_delete_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
