@@ -117,7 +117,9 @@ static bool begin(struct http_exchange *x, const struct http_request *req, struc
     }
     if (!set_headers(x, req))
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    curl_easy_reset(x->handle->easy);
+    x->handle->easy = curl_easy_init();
+    if (x->handle->easy == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
     set_transport(x->http, x->handle);
     set_request(x, req);
     http_set_callbacks(x);
@@ -247,9 +249,12 @@ void http_close(struct http_exchange *x)
     if (x == NULL)
         return;
     if (x->handle != NULL) {
-        /* not complete: libcurl closes the connection, since an answer is still on its way */
-        curl_multi_remove_handle(x->handle->multi, x->handle->easy);
-        curl_easy_reset(x->handle->easy);
+        if (x->handle->easy != NULL) {
+            /* not complete: libcurl closes the connection, since an answer is still on its way */
+            curl_multi_remove_handle(x->handle->multi, x->handle->easy);
+            curl_easy_cleanup(x->handle->easy);
+            x->handle->easy = NULL;
+        }
         http_give_back(x->http, x->handle);
     }
     for (struct curl_slist *h = x->headers; h != NULL; h = h->next)

@@ -12,10 +12,11 @@
 #define HTTP_HEADERS_MAX (64 * 1024)
 #define HTTP_PENDING_MAX (256 * 1024)
 
-/* A curl easy in a multi of its own, whose connection cache keeps the connection open. */
+/* A curl multi, whose connection cache keeps one connection open, and during an exchange the easy
+ * in it, which holds buffers that an idle handle should not. */
 struct http_handle {
     CURLM *multi;
-    CURL *easy;
+    CURL *easy;               /* NULL while idle */
     int fd;                   /* the connection made last, -1 when it is closed */
     struct http_handle *next; /* in the pool's idle list */
     int64_t idle_since_ms;

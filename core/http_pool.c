@@ -68,8 +68,6 @@ static void handle_free(struct http_handle *h)
 {
     if (h == NULL)
         return;
-    if (h->easy != NULL)
-        curl_easy_cleanup(h->easy);
     if (h->multi != NULL)
         curl_multi_cleanup(h->multi);
     free(h);
@@ -81,8 +79,7 @@ static struct http_handle *handle_new(struct err *err)
     if (h != NULL) {
         h->fd = -1;
         h->multi = curl_multi_init();
-        h->easy = curl_easy_init();
-        if (h->multi != NULL && h->easy != NULL) {
+        if (h->multi != NULL) {
             curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS, 1L);
             return h;
         }

@@ -47,13 +47,14 @@ bool secret_read_file(struct secret *s, const char *path, const char *what, stru
     }
     char *end = memchr(text, '\n', len);
     size_t line = end == NULL ? len : (size_t)(end - text);
+    bool cut = end == NULL && len == SECRET_FILE_MAX;
     if (line > 0 && text[line - 1] == '\r')
         line--;
-    if (line == 0 || len == SECRET_FILE_MAX || memchr(text, '\0', line) != NULL) {
+    if (line == 0 || cut || memchr(text, '\0', line) != NULL) {
         err_set(err, ERR_INVALID, "the first line of %s, which should be the %s, is %s", path, what,
-                line == 0                ? "empty"
-                : len == SECRET_FILE_MAX ? "too long"
-                                         : "not text");
+                line == 0 ? "empty"
+                : cut     ? "too long"
+                          : "not text");
         goto out;
     }
     ok = secret_set(s, text, line, err);

@@ -159,7 +159,7 @@ static char *copy(const char *text)
 
 static bool set_place(struct s3 *s3, const struct store_s3_options *o, struct err *err)
 {
-    struct endpoint e;
+    struct endpoint e = {.tls = false};
     s3->region = strdup(o->region != NULL && o->region[0] != '\0' ? o->region : "us-east-1");
     if (s3->region == NULL)
         return err_set(err, ERR_NO_MEMORY, "out of memory");

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,13 +44,25 @@ static unsigned long long status_mask(const char *text, const char *field)
     return p == NULL ? 0 : strtoull(p + strlen(field), NULL, 16);
 }
 
+/* Signals whose default is to be ignored or to stop the process. */
+static unsigned long long not_fatal(void)
+{
+    static const int numbers[] = {SIGCHLD, SIGCONT, SIGURG,  SIGWINCH,
+                                  SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
+    unsigned long long mask = 0;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        mask |= 1ull << (numbers[i] - 1);
+    return mask;
+}
+
 bool process_is_dying(pid_t tid)
 {
     char text[4096];
     if (tid <= 0 || !read_proc(tid, "status", text, sizeof(text)))
         return true;
     unsigned long long pending = status_mask(text, "\nSigPnd:") | status_mask(text, "\nShdPnd:");
-    unsigned long long harmless = status_mask(text, "\nSigCgt:") | status_mask(text, "\nSigIgn:");
+    unsigned long long harmless = status_mask(text, "\nSigCgt:") | status_mask(text, "\nSigIgn:") |
+                                  status_mask(text, "\nSigBlk:") | not_fatal();
     return (pending & ~harmless) != 0;
 }
 
@@ -103,7 +116,9 @@ enum process_state process_state(pid_t pid)
     }
     if ((flags & PF_EXITING) == 0)
         return PROCESS_RUNNING;
-    if ((flags & PF_SIGNALED) != 0 || exit_code != 0)
+    if (exit_code != 0)
         return PROCESS_FAILED;
-    return may_see_exit_code(pid) ? PROCESS_EXITED_WELL : PROCESS_EXITED_UNSEEN;
+    if (may_see_exit_code(pid)) /* when one thread exits with 0, a signal ends the others */
+        return PROCESS_EXITED_WELL;
+    return (flags & PF_SIGNALED) != 0 ? PROCESS_FAILED : PROCESS_EXITED_UNSEEN;
 }

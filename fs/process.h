@@ -15,8 +15,8 @@ enum process_state {
 /* The process (thread group) that thread TID belongs to; 0 when it cannot be found. */
 pid_t process_of_thread(pid_t tid);
 
-/* Is a signal pending for thread TID that will end its process? A signal that has a handler is not.
- */
+/* Is a signal pending for thread TID that will end its process? One that has a handler or is
+ * blocked will not. */
 bool process_is_dying(pid_t tid);
 
 /* Has the process a descriptor of a file whose path ends in PATH_END? True when that is not ours to

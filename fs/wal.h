@@ -18,7 +18,8 @@ extern const struct node_ops wal_file_ops;
 struct wal_file {
     pthread_mutex_t lock;
     struct stage *stage; /* lock: the candidate or the temporary's content; a reference */
-    unsigned writers;    /* lock: handles that write to this stage */
+    unsigned writers;    /* lock: handles that can write to this stage */
+    unsigned changers;   /* lock: those of them that have */
     bool kept;           /* lock: the stage outlives its writers (temporaries, .partial) */
     bool temporary;      /* lock: not a final name */
     /* lock: the final name that the stage is for, also when a rename over it has taken the name

@@ -112,6 +112,7 @@ struct stage *wal_new_stage(struct fs *fs, struct wal_file *f, const char *name,
     struct stage *old = f->stage;
     f->stage = stage_ref(stage);
     f->writers = 1;
+    f->changers = 0;
     f->kept = f->temporary;
     wal_file_set_final(f, name);
     if (!f->published)

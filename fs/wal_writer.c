@@ -52,17 +52,11 @@ static int64_t waited_ms(struct wal_file *f)
     return ms;
 }
 
-/* The stage to change: the handle's, the file's present one, or a copy of what is published. A
+/* A handle without a stage gets the file's present one, or a copy of what is published. A
  * reference; the handle counts as a writer of it. */
-static struct stage *stage_for_change(struct fs *fs, struct writer *w, const struct call *call,
-                                      struct err *err)
+static struct stage *make_stage(struct fs *fs, struct writer *w, const struct call *call,
+                                struct err *err)
 {
-    pthread_mutex_lock(&w->lock);
-    w->wrote = true;
-    pthread_mutex_unlock(&w->lock);
-    struct stage *stage = writer_stage(w);
-    if (stage != NULL)
-        return stage;
     struct wal_file *f = w->base.node->data;
     char name[INODE_NAME_MAX + 1];
     node_name(fs->inodes, w->base.node, name);
@@ -81,17 +75,43 @@ static struct stage *stage_for_change(struct fs *fs, struct writer *w, const str
     if (w->stage == NULL) {
         if (f->stage == NULL) {
             f->stage = stage_ref(copy);
-            f->writers = 0;
+            f->writers = f->changers = 0;
             f->kept = false;
             wal_file_set_final(f, name);
         }
         f->writers++;
         w->stage = stage_ref(f->stage);
     }
-    stage = stage_ref(w->stage);
+    struct stage *stage = stage_ref(w->stage);
     pthread_mutex_unlock(&w->lock);
     pthread_mutex_unlock(&f->lock);
     stage_unref(copy);
+    return stage;
+}
+
+static void note_change(struct writer *w)
+{
+    struct wal_file *f = w->base.node->data;
+    if (has_written(w))
+        return;
+    pthread_mutex_lock(&f->lock);
+    pthread_mutex_lock(&w->lock);
+    if (!w->wrote && f->stage == w->stage)
+        f->changers++;
+    w->wrote = true;
+    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&f->lock);
+}
+
+/* The stage that this handle is about to change; a reference. */
+static struct stage *stage_for_change(struct fs *fs, struct writer *w, const struct call *call,
+                                      struct err *err)
+{
+    struct stage *stage = writer_stage(w);
+    if (stage == NULL)
+        stage = make_stage(fs, w, call, err);
+    if (stage != NULL)
+        note_change(w);
     return stage;
 }
 
@@ -261,7 +281,8 @@ static void publish_late(struct fs *fs, struct writer *w)
     struct stage *stage = w->stage;
     struct wal_file *f = w->base.node->data;
     pthread_mutex_lock(&f->lock);
-    bool last = f->stage != stage || f->writers == 1;
+    /* who has it open without having written leaves the publishing to those who have */
+    bool last = f->stage != stage || f->changers <= 1;
     pthread_mutex_unlock(&f->lock);
     if (!last || !stage_dirty(stage) || !w->wrote || w->opener == 0 || w->opener_failed ||
         w->refused_version == stage_version(stage) || cancel_fired(&fs->stop))
@@ -283,6 +304,8 @@ static void writer_release(struct fs *fs, struct handle *handle)
         bool last = f->stage == w->stage && f->writers == 1;
         if (last && !temporary && stage_dirty(w->stage))
             f->kept = false; /* a .partial that could not be published */
+        if (w->wrote && f->stage == w->stage)
+            f->changers--;
         pthread_mutex_unlock(&f->lock);
         if (!temporary && last)
             stage_abandon(w->stage);

@@ -53,7 +53,7 @@ start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 
 running() {
 	local pid started
-	read -r pid started < "$dir/pid/$1" 2>/dev/null || return 1
+	[ -r "$dir/pid/$1" ] && read -r pid started < "$dir/pid/$1" || return 1
 	[ "$(start_time "$pid")" = "$started" ] && echo "$pid"
 }
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -438,6 +439,33 @@ static void test_failed_close_then_release_publishes_nothing(void **state)
     free(seg);
 }
 
+/* A descriptor of this process whose path looks as one of the mount's, as /proc shows it. */
+struct descriptor {
+    char dir[32], sub[48], path[128];
+    int fd;
+};
+
+static struct descriptor descriptor_of(const char *name)
+{
+    struct descriptor d;
+    strcpy(d.dir, "/tmp/walefs-test.XXXXXX");
+    assert_non_null(mkdtemp(d.dir));
+    (void)snprintf(d.sub, sizeof(d.sub), "%s/wal", d.dir);
+    (void)snprintf(d.path, sizeof(d.path), "%s/%s", d.sub, name);
+    assert_int_equal(mkdir(d.sub, 0700), 0);
+    d.fd = open(d.path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    assert_true(d.fd >= 0);
+    return d;
+}
+
+static void descriptor_close(struct descriptor *d)
+{
+    assert_int_equal(close(d->fd), 0);
+    assert_int_equal(unlink(d->path), 0);
+    assert_int_equal(rmdir(d->sub), 0);
+    assert_int_equal(rmdir(d->dir), 0);
+}
+
 /* The shell closes its copy after dup2; a child ends with what it inherited. */
 static void test_closes_of_others_change_nothing(void **state)
 {
@@ -446,7 +474,9 @@ static void test_closes_of_others_change_nothing(void **state)
     struct victim child = victim_start(END_KILLED);
     struct handle *h;
     assert_int_equal(open_new(SEG, &h), 0);
+    struct descriptor second = descriptor_of(SEG);
     assert_int_equal(flush(h), 0); /* nothing is written yet */
+    descriptor_close(&second);
     assert_int_equal(write_at(h, seg, 1000, 0), 0);
     assert_int_equal(flush_as(h, child.pid), 0);
     victim_end(&child);
@@ -573,13 +603,64 @@ static void test_killed_writer_beside_another_handle(void **state)
     free(seg);
 }
 
-/* `> wal/X` alone, and a writer that was killed before its first byte. */
-static void test_empty_file_is_not_published(void **state)
+/* Somebody else's fsync must not publish what the writer has not finished; that of pg_receivewal's
+ * second descriptor does. */
+static void test_fsync_by_another_handle(void **state)
 {
     (void)state;
-    assert_int_equal(cp(SEG, "", 0), 0);
-    assert_int_equal(cp(HISTORY, "", 0), 0);
+    char *seg = segment_of(SEG, 1);
+    struct handle *h, *other;
+    assert_int_equal(open_new(SEG, &h), 0);
+    assert_int_equal(write_at(h, seg, MIB, 0), 0);
+    assert_int_equal(open_as(SEG, O_RDWR, getpid(), &other), 0);
+    assert_int_equal(fsync_handle(other), EINVAL);
+    assert_int_equal(close_handle(other), 0);
     assert_int_equal(mem_count(mem), 0);
+    assert_int_equal(close_handle(h), 0);
+    assert_true(holds(SEG, seg, MIB));
+    free(seg);
+}
+
+/* Whose last descriptor goes last must not matter to what was written. */
+static void test_release_beside_another_handle(void **state)
+{
+    (void)state;
+    char *seg = segment_of(SEG, 1);
+    struct victim child = victim_start(END_WELL);
+    struct handle *h, *other;
+    assert_int_equal(open_new(SEG, &h), 0);
+    assert_int_equal(write_at(h, seg, MIB, 0), 0);
+    assert_int_equal(open_as(SEG, O_RDWR, getpid(), &other), 0);
+    assert_int_equal(flush_as(h, child.pid), 0);
+    fs_release(fs, h);
+    assert_int_equal(close_handle(other), 0);
+    assert_true(holds(SEG, seg, MIB));
+    victim_end(&child);
+    victim_reap(&child);
+    free(seg);
+}
+
+/* No WAL file is empty, so the close of one is an error; unless the same process has another
+ * descriptor of it, as a shell has after dup2. */
+static void test_empty_file(void **state)
+{
+    (void)state;
+    struct handle *h;
+    assert_int_equal(cp(SEG, "", 0), EINVAL);
+    assert_int_equal(cp(HISTORY, "", 0), EINVAL);
+    assert_int_equal(cp(PARTIAL, "", 0), EINVAL);
+    assert_int_equal(cp(TEMP, "", 0), 0);
+    struct descriptor second = descriptor_of(SEG);
+    assert_int_equal(cp(SEG, "", 0), 0);
+    descriptor_close(&second);
+    struct victim v = victim_start(END_KILLED); /* before its first byte */
+    assert_int_equal(open_as(SEG, O_WRONLY | O_CREAT, v.pid, &h), 0);
+    victim_end(&v);
+    assert_int_equal(flush_as(h, v.pid), 0);
+    fs_release(fs, h);
+    victim_reap(&v);
+    assert_int_equal(mem_count(mem), 0);
+    assert_int_equal(mem_calls(mem, MEM_PUT), 0);
     assert_int_equal(look(SEG, NULL), ENOENT);
 }
 
@@ -2269,7 +2350,9 @@ int main(void)
         T(test_failed_writer_publishes_nothing),
         T(test_exit_without_close_publishes),
         T(test_killed_writer_beside_another_handle),
-        T(test_empty_file_is_not_published),
+        T(test_fsync_by_another_handle),
+        T(test_release_beside_another_handle),
+        T(test_empty_file),
         T(test_wrong_content_is_refused),
         T(test_older_timeline_in_a_copied_segment),
         T(test_changed_while_it_is_published),
