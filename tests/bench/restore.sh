@@ -67,8 +67,8 @@ restore_in_turn() # STORE KEY RUNS
 
 bench()
 {
-    note "40 segments of pgbench's WAL; medians of 5 alternating runs; local files are in the page cache"
+    note "40 segments of pgbench's WAL; medians of 3 alternating runs; local files are in the page cache"
     printf '%-34s %9s %9s %9s\n' "" "mount" "local" "ratio"
-    restore_in_turn http none 5
-    restore_in_turn http gpg 5
+    restore_in_turn http none 3
+    restore_in_turn http gpg 3
 }
