@@ -188,7 +188,16 @@ static bool publish(struct fs *fs, struct writer *w, struct stage *stage, const 
     f->mtime_s = time(NULL);
     bool keep = kind == WAL_PARTIAL && f->stage == stage;
     f->kept = f->kept || keep;
+    struct stage *old = NULL;
+    if (kind == WAL_PARTIAL && !keep) { /* what was kept of another writer is not archived now */
+        f->kept = false;
+        if (f->writers == 0) {
+            old = f->stage;
+            f->stage = NULL;
+        }
+    }
     pthread_mutex_unlock(&f->lock);
+    stage_unref(old);
     /* its rename to the whole segment needs the content once more, perhaps without a secret key */
     return !keep || wal_dir_keep(fs, w->base.node, err);
 }

@@ -34,7 +34,7 @@ clear_out()
 restore_in_turn() # STORE KEY RUNS
 {
     local i fs=() disk=() cold=() paused
-    use_store "$1" "$1-$2"
+    use_store "$1" "restore-$1-$2"
     use_key "$2"
     mount_walefs m
     for ((i = 0; i < 40; i++)); do
