@@ -87,10 +87,14 @@ T ?=
 .PHONY: test
 test:
 	@tests/lib/packages.sh ensure test
+	@$(MAKE) --no-print-directory -j$$(nproc) unit-programs
 	@$(MAKE) --no-print-directory test-built
 
+.PHONY: unit-programs
+unit-programs: $(BUILD)/walefs $(UNIT_BIN)
+
 .PHONY: test-built
-test-built: $(BUILD)/walefs $(UNIT_BIN)
+test-built: unit-programs
 	@WALEFS=$(abspath $(BUILD))/walefs tests/run $(T) $(UNIT_BIN)
 
 .PHONY: bench

@@ -472,7 +472,7 @@ test_relative_paths()
     use_key gpg
     make_seg $A "$T/$A" 1
     mkdir "$T/m" "$T/cache"
-    cd "$T"
+    cd "$T" || return
     KEY_OPTS=gpg_key=$KEY_ID,gpg_home=$(basename "$T/gpg")
     timeout 60 "$WALEFS" -o "$KEY_OPTS,cache_dir=cache" "$SOURCE" "$T/m" </dev/null
     find_daemon "$T/m"
