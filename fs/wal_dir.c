@@ -385,7 +385,12 @@ static bool becomes_published(struct fs *fs, struct node *node, const char *name
                               struct err *err)
 {
     struct wal_file *file = node->data;
-    if (!node_rename(fs->inodes, node, name, err))
+    struct node *over = inode_find(fs->inodes, node->parent, name);
+    bool ok = node_rename(fs->inodes, node, name, err);
+    if (ok && over != NULL && over != node)
+        wal_dir_unkeep(fs, over); /* a .partial without a name is of no use */
+    node_unref(fs->inodes, over);
+    if (!ok)
         return false;
     bool partial = wal_name_parse(name).kind == WAL_PARTIAL;
     struct stage *old = NULL;

@@ -161,6 +161,19 @@ static bool writer_read(struct fs *fs, struct handle *handle, uint64_t offset, s
     return true;
 }
 
+/* The rename of a .partial to the whole segment needs the content once more, perhaps without a
+ * secret key. What has been renamed over meanwhile is not renamed any more. */
+static bool keep_partial(struct fs *fs, struct node *node, struct err *err)
+{
+    char name[INODE_NAME_MAX + 1];
+    if (!wal_dir_keep(fs, node, err))
+        return false;
+    node_name(fs->inodes, node, name);
+    if (name[0] == '\0')
+        wal_dir_unkeep(fs, node);
+    return true;
+}
+
 static bool publish(struct fs *fs, struct writer *w, struct stage *stage, const struct call *call,
                     struct err *err)
 {
@@ -198,8 +211,7 @@ static bool publish(struct fs *fs, struct writer *w, struct stage *stage, const 
     }
     pthread_mutex_unlock(&f->lock);
     stage_unref(old);
-    /* its rename to the whole segment needs the content once more, perhaps without a secret key */
-    return !keep || wal_dir_keep(fs, w->base.node, err);
+    return !keep || keep_partial(fs, w->base.node, err);
 }
 
 /* Does this close decide? Marks the writer when its opener has failed. */

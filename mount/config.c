@@ -64,7 +64,8 @@ static bool bytes(const struct settings *s, enum setting_id id, uint64_t default
     else if (*end == 'G' || *end == 'g')
         shift = 30;
     end += shift != 0;
-    if (errno != 0 || !isdigit((unsigned char)*text) || *end != '\0' || value > UINT64_MAX >> 34)
+    if (errno != 0 || !isdigit((unsigned char)*text) || *end != '\0' ||
+        value > (UINT64_C(1) << 60) >> shift)
         return err_set(err, ERR_INVALID, "%s=%s: not a size such as 512M or 2G",
                        setting_label(s, id), text);
     *out = (uint64_t)value << shift;
@@ -200,7 +201,7 @@ static bool endpoint(struct config *c, const struct settings *s, struct err *err
         size_t host = strlen(text + n);
         while (host > 0 && text[n + host - 1] == '/')
             host--;
-        if (host == 0 || memchr(text + n, '/', host) != NULL)
+        if (host == 0 || text[n] == ':' || strcspn(text + n, "/ \t?#@") < host)
             break;
         if (asprintf(&c->endpoint, "%s%.*s", forms[i].plain, (int)host, text + n) < 0) {
             c->endpoint = NULL;
@@ -235,6 +236,8 @@ static bool server_side_encryption(struct config *c, const struct settings *s, s
         c->sse = S3_SSE_KMS;
         if (text[7] == '\0')
             return true;
+        if (text[8] == '\0')
+            return err_set(err, ERR_INVALID, "sse=%s names no key", text);
         c->sse_kms_key = copy_range(text + 8, strlen(text + 8), err);
         return c->sse_kms_key != NULL;
     }

@@ -105,7 +105,7 @@ static bool add_option(struct settings *s, char *option, struct err *err)
         return assign(s, id, value == NULL ? "" : value, ORIGIN_OPTION, err);
     }
     if (IS_ONE_OF(option, ignored) || strncmp(option, "x-", 2) == 0 ||
-        strncmp(option, "comment", 7) == 0)
+        strcmp(option, "comment") == 0)
         return true;
     if (IS_ONE_OF(option, secret_options))
         return err_set(err, ERR_INVALID,
@@ -160,7 +160,7 @@ static bool envdir_read(const char *dir, const char *variable, struct secret *ou
         return false;
     while (out->len > 0 && strchr(" \t\r", out->value[out->len - 1]) != NULL)
         out->value[--out->len] = '\0';
-    *found = true;
+    *found = out->len > 0;
     return true;
 }
 

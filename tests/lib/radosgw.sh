@@ -60,7 +60,9 @@ running() {
 launch() {
 	local name=$1
 	shift
-	setsid "$@" < /dev/null >> "$dir/log/$name.out" 2>&1 &
+	# Also when a test starts it again, it belongs to the run and not to that test.
+	[ -e "$dir/mark" ] || printf '%s' "${WALEFS_TEST_MARK:-}" > "$dir/mark"
+	WALEFS_TEST_MARK=$(cat "$dir/mark") setsid "$@" < /dev/null >> "$dir/log/$name.out" 2>&1 &
 	local pid=$!
 	disown "$pid"
 	echo "$pid $(start_time "$pid")" > "$dir/pid/$name"

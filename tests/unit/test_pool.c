@@ -169,6 +169,19 @@ static void test_shrinks(void **state)
     cancel_destroy(&g.open);
 }
 
+/* Idle threads end with the pool, however long they might have idled. */
+static void test_free_does_not_wait_for_idleness(void **state)
+{
+    (void)state;
+    _Atomic unsigned quick = 0;
+    struct pool *p = new_pool(4, 10 * LIMIT_MS);
+    submit(p, quick_job, (void *)&quick);
+    WAIT_FOR(quick == 1);
+    int64_t t0 = now_ms();
+    pool_free(p);
+    assert_true(now_ms() - t0 < LIMIT_MS);
+}
+
 struct order {
     pthread_mutex_t lock;
     int next;
@@ -306,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_grows_while_jobs_block),
         cmocka_unit_test(test_bursts),
         cmocka_unit_test(test_shrinks),
+        cmocka_unit_test(test_free_does_not_wait_for_idleness),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_chains),
         cmocka_unit_test(test_signals_are_the_main_threads),
