@@ -9,7 +9,7 @@ CC ?= gcc
 PKG_CONFIG ?= pkg-config
 VARIANT ?=
 
-PKGS := fuse3 libcurl libcrypto gpgme expat
+PKGS := fuse3 libcurl libcrypto gpgme expat jansson libarchive libdeflate
 BUILD := build$(if $(VARIANT),/$(VARIANT))
 
 WARN := -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
@@ -136,7 +136,8 @@ check: lint
 fuzz:
 	@mkdir -p build/fuzz
 	clang -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined \
-		tests/fuzz/fuzz_lzop.c core/lzop_decode.c core/stream.c core/err.c -llzo2 -o build/fuzz/fuzz_lzop
+		tests/fuzz/fuzz_lzop.c core/lzop_decode.c core/lzop_map.c core/stream.c core/err.c -llzo2 -ldeflate \
+		-o build/fuzz/fuzz_lzop
 	cd build/fuzz && ./fuzz_lzop -max_total_time=$(FUZZ_SECONDS)
 FUZZ_SECONDS ?= 60
 

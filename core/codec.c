@@ -88,10 +88,12 @@ static bool encrypt(struct openpgp *pgp, struct source *lzop, struct sink *out, 
 }
 
 bool codec_encode(struct openpgp *pgp, struct source *plain, struct sink *out, bool live,
-                  const struct call *call, struct err *err)
+                  struct codec_facts *facts, const struct call *call, struct err *err)
 {
     struct borrowed_source in = borrow_source(plain, call);
-    struct source *lzop = lzop_encoder(&in.base, err);
+    if (facts != NULL)
+        *facts = (struct codec_facts){.encrypted = openpgp_encrypts(pgp)};
+    struct source *lzop = lzop_encoder(&in.base, facts == NULL ? NULL : &facts->map, err);
     if (lzop == NULL)
         return false;
     bool ok = openpgp_encrypts(pgp) ? encrypt(pgp, lzop, out, live, call, err)
@@ -130,26 +132,42 @@ static bool decode_by_first_bytes(struct openpgp *pgp, const struct first_bytes 
 }
 
 bool codec_decode(struct openpgp *pgp, struct source *coded, struct sink *out,
-                  enum openpgp_priority priority, const struct call *call, struct err *err)
+                  enum openpgp_priority priority, struct codec_facts *facts,
+                  const struct call *call, struct err *err)
 {
     struct borrowed_source in = borrow_source(coded, call);
     struct first_bytes first;
+    if (facts != NULL)
+        *facts = (struct codec_facts){.encrypted = false};
     ssize_t n = source_read_full(&in.base, first.data, sizeof(first.data), err);
     if (n < 0)
         return false;
     if (n == 0)
         return err_set(err, ERR_CORRUPT, "the object is empty");
     first.len = (size_t)n;
+    if (facts != NULL)
+        facts->encrypted = !lzop_is_magic(first.data, first.len);
     struct source *whole = source_prepend(first.data, first.len, &in.base, err);
     if (whole == NULL)
         return false;
     struct borrowed_sink plain = borrow_sink(out);
-    struct sink *lzop = lzop_decoder(&plain.base, err);
+    struct sink *lzop = lzop_decoder(&plain.base, facts == NULL ? NULL : &facts->map, err);
     /* the decoder's finish is what finishes OUT: only after gpg's verdict, and after its own */
     bool ok = lzop != NULL &&
               decode_by_first_bytes(pgp, &first, whole, lzop, priority, call, err) &&
               lzop->finish(lzop, err);
     sink_close(lzop);
     source_close(whole);
+    return ok;
+}
+
+bool codec_decode_blocks(struct source *coded, const struct lzop_map *map, size_t first,
+                         size_t count, struct sink *out, const struct call *call, struct err *err)
+{
+    struct borrowed_source in = borrow_source(coded, call);
+    struct borrowed_sink plain = borrow_sink(out);
+    struct sink *lzop = lzop_block_decoder(&plain.base, map, first, count, err);
+    bool ok = lzop != NULL && stream_copy(&in.base, lzop, err) && lzop->finish(lzop, err);
+    sink_close(lzop);
     return ok;
 }

@@ -23,6 +23,7 @@ enum part {
     PART_BLOCK_HEAD,
     PART_BLOCK_BYTES,
     PART_PADDING, /* zeros to the end of the stream */
+    PART_IGNORED, /* what follows the blocks that were asked for */
 };
 
 struct decoder {
@@ -43,6 +44,11 @@ struct decoder {
 
     uint32_t plain_len, coded_len; /* of this block */
     uint32_t plain_adler, plain_crc, coded_adler, coded_crc;
+
+    struct lzop_map *map;         /* to be filled, may be NULL */
+    uint64_t block_at;            /* where this block's head is in the stream */
+    const struct lzop_map *known; /* of a decoder for some blocks, else NULL */
+    size_t next_block, end_block; /* numbers in KNOWN */
 
     unsigned char *coded; /* grows with what arrives */
     size_t coded_have, coded_cap;
@@ -169,6 +175,10 @@ static bool on_header(struct decoder *d, struct err *err)
         return corrupt(d, "its header fails its checksum", err);
     if (!check_header_values(d, &at, err))
         return false;
+    if (d->map != NULL && d->member_seen)
+        lzop_map_irregular(d->map);
+    else if (d->map != NULL)
+        lzop_map_begin(d->map, d->flags);
     if ((d->flags & LZOP_F_H_EXTRA_FIELD) != 0)
         expect(d, PART_EXTRA_LENGTH, 4);
     else
@@ -208,9 +218,21 @@ static bool on_extra_checksum(struct decoder *d, struct err *err)
 
 /* Blocks. */
 
+/* Is the block that comes the one that the map has here? */
+static bool is_known_block(const struct decoder *d)
+{
+    const struct lzop_map *m = d->known;
+    uint64_t begin = (uint64_t)d->next_block * m->block_size;
+    uint64_t left = begin < m->plain_size ? m->plain_size - begin : 0;
+    return d->plain_len > 0 && d->plain_len == (left < m->block_size ? left : m->block_size);
+}
+
 static bool on_block_length(struct decoder *d, struct err *err)
 {
     d->plain_len = lzop_get32(d->head);
+    d->block_at = d->consumed - 4;
+    if (d->known != NULL && !is_known_block(d))
+        return corrupt(d, "a block is not as long as it was", err);
     if (d->plain_len == 0) {
         d->member_seen = true;
         expect(d, PART_MAGIC, LZOP_MAGIC_SIZE);
@@ -281,7 +303,7 @@ static bool on_block_head(struct decoder *d, struct err *err)
 static bool sums_match(const unsigned char *data, size_t n, const uint32_t *adler,
                        const uint32_t *crc)
 {
-    if (adler != NULL && lzo_adler32(LZOP_ADLER32_INIT, data, n) != *adler)
+    if (adler != NULL && lzop_adler32(data, n) != *adler)
         return false;
     return crc == NULL || lzo_crc32(LZOP_CRC32_INIT, data, n) == *crc;
 }
@@ -325,8 +347,12 @@ static bool on_block(struct decoder *d, const unsigned char *coded, struct err *
         return corrupt(d, "a block fails its checksum", err);
     if (!d->plain->write(d->plain, plain, d->plain_len, err))
         return false;
+    if (d->map != NULL && !lzop_map_add(d->map, d->block_at, d->plain_len, err))
+        return false;
     d->blocks_done++;
     expect(d, PART_BLOCK_LENGTH, 4);
+    if (d->known != NULL && ++d->next_block == d->end_block)
+        d->part = PART_IGNORED;
     return true;
 }
 
@@ -397,6 +423,7 @@ static bool on_collected(struct decoder *d, struct err *err)
     case PART_EXTRA_BYTES:
     case PART_BLOCK_BYTES:
     case PART_PADDING:
+    case PART_IGNORED:
         break;
     }
     return true;
@@ -406,6 +433,10 @@ static bool step(struct decoder *d, struct input *in, struct err *err)
 {
     if (d->part == PART_MAGIC && d->have == 0 && d->member_seen && *in->p == 0)
         d->part = PART_PADDING;
+    if (d->part == PART_IGNORED) {
+        in->n = 0;
+        return true;
+    }
     if (d->part == PART_EXTRA_BYTES) {
         on_extra_bytes(d, in);
         return true;
@@ -440,7 +471,7 @@ static bool decoder_write(struct sink *self, const void *buf, size_t n, struct e
 
 static bool is_whole(struct decoder *d, struct err *err)
 {
-    if (d->part == PART_PADDING)
+    if (d->part == PART_PADDING || d->part == PART_IGNORED)
         return true;
     if (d->part == PART_MAGIC && memcmp(d->head, LZOP_MAGIC_BYTES, d->have) != 0)
         return not_magic(d, err);
@@ -466,22 +497,50 @@ static void decoder_close(struct sink *self)
     free(d);
 }
 
-struct sink *lzop_decoder(struct sink *plain, struct err *err)
+static struct decoder *new_decoder(struct sink *plain, struct err *err)
 {
     struct decoder *d = NULL;
-    if (!lzop_library_init(err))
-        goto fail;
-    d = calloc(1, sizeof(*d));
+    if (lzop_library_init(err)) {
+        d = calloc(1, sizeof(*d));
+        if (d == NULL)
+            err_set(err, ERR_NO_MEMORY, "out of memory");
+    }
     if (d == NULL) {
-        err_set(err, ERR_NO_MEMORY, "out of memory");
-        goto fail;
+        sink_close(plain);
+        return NULL;
     }
     d->base =
         (struct sink){.write = decoder_write, .finish = decoder_finish, .close = decoder_close};
     d->plain = plain;
+    return d;
+}
+
+struct sink *lzop_decoder(struct sink *plain, struct lzop_map *map, struct err *err)
+{
+    struct decoder *d = new_decoder(plain, err);
+    if (d == NULL)
+        return NULL;
+    if (map != NULL)
+        *map = (struct lzop_map)LZOP_MAP_INIT;
+    d->map = map;
     expect(d, PART_MAGIC, LZOP_MAGIC_SIZE);
     return &d->base;
-fail:
-    sink_close(plain);
+}
+
+struct sink *lzop_block_decoder(struct sink *plain, const struct lzop_map *map, size_t first,
+                                size_t count, struct err *err)
+{
+    struct decoder *d = new_decoder(plain, err);
+    if (d == NULL)
+        return NULL;
+    d->known = map;
+    d->flags = map->flags;
+    d->next_block = first;
+    d->end_block = first + count;
+    expect(d, PART_BLOCK_LENGTH, 4);
+    if (map->regular && count > 0 && first < map->count && count <= map->count - first)
+        return &d->base;
+    err_set(err, ERR_INVALID, "the lzop stream's map has no such blocks");
+    sink_close(&d->base);
     return NULL;
 }

@@ -14,12 +14,15 @@
 #define LZOP_LEVEL 5 /* what lzop notes for its default, -3 */
 /* Fixed, and not the library that is linked: equal content must give equal headers everywhere. */
 #define LZO_LIB_VERSION 0x20a0
+#define HEADER_FLAGS (LZOP_F_OS_UNIX | LZOP_F_ADLER32_D | LZOP_F_STDIN | LZOP_F_STDOUT)
 
 /* Output is handed out in two pieces: a head (stream header, a block's lengths and checksum, the
  * final zero word) and the block's bytes, which are taken from where they are. */
 struct encoder {
     struct source base;
     struct source *plain;
+    struct lzop_map *map; /* may be NULL */
+    uint64_t made;        /* bytes of the stream before the piece at hand */
     size_t head_len, head_pos;
     const unsigned char *body; /* into coded, or into block when that is stored */
     size_t body_len;
@@ -67,7 +70,7 @@ static void make_stream_header(struct encoder *e)
     const unsigned char *summed = p;
     memcpy(p, fixed, sizeof(fixed));
     p += sizeof(fixed);
-    p = lzop_put32(p, LZOP_F_OS_UNIX | LZOP_F_ADLER32_D | LZOP_F_STDIN | LZOP_F_STDOUT);
+    p = lzop_put32(p, HEADER_FLAGS);
     p = lzop_put32(p, 0); /* mode: lzop knows none for a pipe either */
     p = lzop_put32(p, 0); /* mtime */
     p = lzop_put32(p, 0); /* mtime, high word */
@@ -87,8 +90,11 @@ static bool make_block(struct encoder *e, size_t n, struct err *err)
     unsigned char *p = e->head;
     p = lzop_put32(p, (uint32_t)n);
     p = lzop_put32(p, (uint32_t)e->body_len);
-    lzop_put32(p, lzo_adler32(LZOP_ADLER32_INIT, e->block, n));
+    lzop_put32(p, lzop_adler32(e->block, n));
     e->head_len = BLOCK_HEAD_SIZE;
+    if (e->map != NULL && !lzop_map_add(e->map, e->made, (uint32_t)n, err))
+        return false;
+    e->made += e->head_len + e->body_len;
     return true;
 }
 
@@ -161,7 +167,7 @@ static void encoder_close(struct source *self)
     free(e);
 }
 
-struct source *lzop_encoder(struct source *plain, struct err *err)
+struct source *lzop_encoder(struct source *plain, struct lzop_map *map, struct err *err)
 {
     struct encoder *e = NULL;
     if (!lzop_library_init(err))
@@ -177,7 +183,11 @@ struct source *lzop_encoder(struct source *plain, struct err *err)
     e->body = NULL;
     e->body_len = 0;
     e->plain_ended = e->ended = e->failed = false;
+    e->map = map;
+    if (map != NULL)
+        lzop_map_begin(map, HEADER_FLAGS);
     make_stream_header(e);
+    e->made = e->head_len;
     return &e->base;
 fail:
     source_close(plain);

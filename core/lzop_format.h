@@ -14,6 +14,7 @@
 #ifndef WALEFS_CORE_LZOP_FORMAT_H
 #define WALEFS_CORE_LZOP_FORMAT_H
 
+#include <libdeflate.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -62,6 +63,12 @@ static inline unsigned char *lzop_put32(unsigned char *p, uint32_t v)
     p[2] = (unsigned char)(v >> 8);
     p[3] = (unsigned char)v;
     return p + 4;
+}
+
+/* The adler32 of a whole block, several times as fast as liblzo2's. */
+static inline uint32_t lzop_adler32(const void *data, size_t n)
+{
+    return libdeflate_adler32(LZOP_ADLER32_INIT, data, n);
 }
 
 /* Initialises liblzo2 once for the process. Any thread. */

@@ -32,6 +32,7 @@ struct s3 {
     unsigned max_attempts;
     struct http *http;
     _Atomic bool weak_guard;     /* the store does not honour If-None-Match */
+    _Atomic bool checks_payload; /* seen to refuse a body that is not of its signed hash */
     _Atomic bool no_bulk_delete; /* the store does not know POST ?delete */
 };
 

@@ -35,6 +35,25 @@ static bool probe_guard(struct s3 *s3, const struct call *call, struct err *err)
     return err->code == ERR_EXISTS || cannot_write(s3, err);
 }
 
+/* Does the store compare a body with the hash that was signed? Then that is the acknowledged
+ * checksum, and the MD5 that an ETag may be compared with is not worth its time. */
+static void probe_payload_check(struct s3 *s3, const struct call *call)
+{
+    static const uint8_t wrong[32];
+    const struct store_body body = {
+        .mem = STORE_PROBE_TEXT, .size = strlen(STORE_PROBE_TEXT), .sha256 = wrong};
+    struct s3_request req;
+    struct s3_reply reply;
+    struct err refused = ERR_INIT;
+    s3_request_init(&req, s3, "PUT", "put", STORE_PROBE_KEY);
+    req.body = &body;
+    req.max_attempts = 1;
+    if (!s3_perform(s3, &req, call, &reply, &refused) && reply.error.status == 400 &&
+        strcmp(reply.error.code, "XAmzContentSHA256Mismatch") == 0)
+        atomic_store(&s3->checks_payload, true);
+    s3_reply_free(&reply);
+}
+
 bool s3_check(struct store *store, bool writable, bool *weak_guard, const struct call *call,
               struct err *err)
 {
@@ -48,6 +67,7 @@ bool s3_check(struct store *store, bool writable, bool *weak_guard, const struct
         return true;
     if (!probe_guard(s3, call, err))
         return false;
+    probe_payload_check(s3, call);
     if (atomic_load(&s3->weak_guard)) {
         /* the lookup before it may have kept the probe from being written at all */
         if (!put_probe(s3, false, call, err))

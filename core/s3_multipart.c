@@ -149,7 +149,7 @@ bool s3_upload_part(struct store_upload *up, unsigned number, const struct store
     s3_add_query(&req, "uploadId", up->id);
     struct part_result result = {.req = &req, .part = &part};
     req.body = body;
-    req.want_md5 = true;
+    req.want_md5 = !atomic_load(&up->s3->checks_payload);
     req.accept = accept_part;
     req.accept_arg = &result;
     bool ok = s3_perform(up->s3, &req, call, &reply, err);

@@ -86,7 +86,7 @@ static bool put_once(struct s3 *s3, const char *key, const struct store_put *put
         s3_add_header(&req, "if-none-match", "*");
     struct put_result result = {.req = &req, .size = put->body.size, .info = info};
     req.body = &put->body;
-    req.want_md5 = true;
+    req.want_md5 = !atomic_load(&s3->checks_payload);
     req.max_attempts = max_attempts;
     req.accept = accept_put;
     req.accept_arg = &result;

@@ -217,7 +217,7 @@ static struct plain *fetch(struct entry *e, struct err *err)
     if (p->fd < 0)
         goto out;
     out = spool_sink(p->fd, plain_limit(kind), false, &result, err);
-    if (out == NULL || !codec_decode(f->opt.pgp, body, out, priority, &call, err))
+    if (out == NULL || !codec_decode(f->opt.pgp, body, out, priority, NULL, &call, err))
         goto out;
     p->size = result.size;
     ok = kind != WAL_SEGMENT || verify_segment(p, e->name, err);

@@ -16,7 +16,6 @@
 #define LIVE_PATIENCE_MS 5000
 
 enum live_state {
-    LIVE_WAITING, /* nothing written yet */
     LIVE_RUNNING,
     LIVE_DONE,
     LIVE_OFF, /* not wanted, failed or abandoned: coded when it is published */
@@ -54,6 +53,8 @@ void coded_unref(struct coded *coded)
     free(coded);
 }
 
+static void start_live(struct stage *s);
+
 struct stage *stage_new(struct stage_env *env, bool live, struct err *err)
 {
     struct stage *s = calloc(1, sizeof(*s));
@@ -73,7 +74,9 @@ struct stage *stage_new(struct stage_env *env, bool live, struct err *err)
     pthread_mutex_init(&s->hash_lock, NULL);
     waiter_cond_init(&s->changed);
     s->digest = live ? digest_new(NULL, err) : NULL;
-    s->live = live ? LIVE_WAITING : LIVE_OFF;
+    s->live = LIVE_OFF;
+    if (live)
+        start_live(s); /* before the first byte: starting gpg takes as long as coding some MiB */
     return s;
 }
 
@@ -202,7 +205,7 @@ static struct coded *code(struct stage *s, bool follow, const struct call *call,
     if (!follow && feed.digest == NULL)
         goto out;
     out = spool_sink(coded->fd, UINT64_MAX, true, &coded->spool, err);
-    if (out == NULL || !codec_encode(s->env->pgp, &feed.base, out, follow, call, err))
+    if (out == NULL || !codec_encode(s->env->pgp, &feed.base, out, follow, NULL, call, err))
         goto out;
     coded->plain_size = feed.pos;
     ok = follow ? finish_digest(s, feed.pos, coded->digest, err)
@@ -250,17 +253,16 @@ static struct coded *drop_live(struct stage *s, bool *fire)
     return old;
 }
 
+/* S is new: nobody else has it yet. */
 static void start_live(struct stage *s)
 {
     struct err err = ERR_INIT;
+    s->live = LIVE_RUNNING;
     bool free_place = atomic_fetch_add(&s->env->live, 1) < LIVE_MAX;
     if (free_place && pool_submit(s->env->pool, live_job, stage_ref(s), &err))
         return;
     atomic_fetch_sub(&s->env->live, 1);
-    pthread_mutex_lock(&s->lock);
     s->live = LIVE_OFF;
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->lock);
     if (free_place)
         stage_unref(s);
 }
@@ -293,7 +295,6 @@ bool stage_write(struct stage *s, const void *data, size_t n, uint64_t offset, s
         hash_written(s, data, n, offset);
     else
         before_change(s, false); /* how much of it was written is unknown */
-    bool start = false;
     pthread_mutex_lock(&s->lock);
     s->writing--;
     if (!ok) {
@@ -303,14 +304,8 @@ bool stage_write(struct stage *s, const void *data, size_t n, uint64_t offset, s
     if (offset + n > s->size)
         s->size = offset + n;
     s->version++;
-    if (s->live == LIVE_WAITING) {
-        s->live = LIVE_RUNNING;
-        start = true;
-    }
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
-    if (start)
-        start_live(s);
     return true;
 }
 
@@ -393,8 +388,6 @@ static struct coded *await_live(struct stage *s, uint64_t *version, const struct
     struct waiter w;
     waiter_begin(&w, call, &s->lock, &s->changed);
     pthread_mutex_lock(&s->lock);
-    if (s->live == LIVE_WAITING)
-        s->live = LIVE_OFF;
     s->sealed = true;
     pthread_cond_broadcast(&s->changed);
     while (s->live == LIVE_RUNNING && (waiter_wait(&w) || still_fed(s, &seen_ms, call))) {

@@ -59,7 +59,7 @@ static bool decode(const uint8_t *data, size_t size, size_t piece, struct digest
         .base = {.write = digest_write, .finish = digest_finish, .close = digest_close},
         .hash = 0xcbf29ce484222325u,
     };
-    struct sink *dec = lzop_decoder(&out->base, err);
+    struct sink *dec = lzop_decoder(&out->base, NULL, err);
     must(dec != NULL, "the decoder starts");
     bool ok = true;
     for (size_t pos = 0; ok && pos < size; pos += piece) {

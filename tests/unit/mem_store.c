@@ -643,7 +643,7 @@ void mem_archive(struct mem_store *m, const char *name, const void *plain, size_
     char key[STORE_KEY_MAX];
     struct collector out = COLLECTOR_INIT;
     struct source *src = source_mem(plain, n, &err);
-    struct source *lzop = src == NULL ? NULL : lzop_encoder(src, &err);
+    struct source *lzop = src == NULL ? NULL : lzop_encoder(src, NULL, &err);
     must(lzop != NULL && stream_copy(lzop, &out.base, &err), "coding");
     source_close(lzop);
     must(wal_key_of_name(name, key, sizeof(key)), "the name is too long");
@@ -674,7 +674,7 @@ bool mem_holds(struct mem_store *m, struct openpgp *pgp, const char *name, const
     struct collector out = COLLECTOR_INIT;
     struct source *src = source_mem(coded, size, &err);
     bool same = src != NULL &&
-                codec_decode(pgp, src, &out.base, OPENPGP_FOREGROUND, &endless, &err) &&
+                codec_decode(pgp, src, &out.base, OPENPGP_FOREGROUND, NULL, &endless, &err) &&
                 out.got.len == n && (n == 0 || memcmp(out.got.data, plain, n) == 0);
     source_close(src);
     free(coded);

@@ -313,7 +313,7 @@ static struct buf encode(const struct buf *data, size_t source_chunk, size_t rea
 {
     struct err err = ERR_INIT;
     struct test_source src = new_source(data, source_chunk);
-    struct source *enc = lzop_encoder(&src.base, &err);
+    struct source *enc = lzop_encoder(&src.base, NULL, &err);
     assert_non_null(enc);
     struct buf out = BUF_INIT(MAX_BYTES);
     for (;;) {
@@ -343,7 +343,7 @@ static struct outcome decode(const void *data, size_t n, size_t chunk)
 {
     struct outcome o = {.err = ERR_INIT};
     struct test_sink sink = new_sink();
-    struct sink *dec = lzop_decoder(&sink.base, &o.err);
+    struct sink *dec = lzop_decoder(&sink.base, NULL, &o.err);
     assert_non_null(dec);
     o.ok = true;
     for (size_t pos = 0; o.ok && pos < n;) {
@@ -551,7 +551,7 @@ static void test_encoder_failing_source(void **state)
         struct err err = ERR_INIT;
         struct test_source src = new_source(&data, 10000);
         src.fail_at = fail_at[i];
-        struct source *enc = lzop_encoder(&src.base, &err);
+        struct source *enc = lzop_encoder(&src.base, NULL, &err);
         assert_non_null(enc);
         char piece[4096];
         ssize_t n;
@@ -576,7 +576,7 @@ static void test_encoder_header_needs_no_plain_bytes(void **state)
     struct buf data = make_data(KIND_ZERO, 10);
     struct err err = ERR_INIT;
     struct test_source src = new_source(&data, WHOLE);
-    struct source *enc = lzop_encoder(&src.base, &err);
+    struct source *enc = lzop_encoder(&src.base, NULL, &err);
     assert_non_null(enc);
     char piece[4096];
     assert_int_equal(enc->read(enc, piece, sizeof(piece), &err), STDIN_HEADER);
@@ -880,7 +880,7 @@ static void test_block_lengths(void **state)
         /* refused by the lengths alone: nothing further has to arrive */
         struct err err = ERR_INIT;
         struct test_sink sink = new_sink();
-        struct sink *dec = lzop_decoder(&sink.base, &err);
+        struct sink *dec = lzop_decoder(&sink.base, NULL, &err);
         assert_non_null(dec);
         assert_false(dec->write(dec, coded.data, coded.len, &err));
         assert_int_equal(err.code, ERR_CORRUPT);
@@ -914,7 +914,7 @@ static size_t peak_while_feeding(const struct buf *head, size_t filler)
     struct err err = ERR_INIT;
     struct test_sink sink = new_sink();
     size_t before = bytes_held(), peak = 0;
-    struct sink *dec = lzop_decoder(&sink.base, &err);
+    struct sink *dec = lzop_decoder(&sink.base, NULL, &err);
     assert_non_null(dec);
     assert_true(dec->write(dec, head->data, head->len, &err));
     for (size_t fed = 0; fed < filler; fed += sizeof(zeros)) {
@@ -978,7 +978,7 @@ static void test_failing_allocations(void **state)
     struct err err = ERR_INIT;
     struct test_source src = new_source(&data, WHOLE);
     fail_in = 0;
-    assert_null(lzop_encoder(&src.base, &err));
+    assert_null(lzop_encoder(&src.base, NULL, &err));
     fail_in = -1;
     assert_int_equal(err.code, ERR_NO_MEMORY);
     assert_int_equal(src.closed, 1);
@@ -990,7 +990,7 @@ static void test_failing_allocations(void **state)
         assert_true(buf_reserve(&sink.got, data.len));
         err = (struct err)ERR_INIT;
         fail_in = nth;
-        struct sink *dec = lzop_decoder(&sink.base, &err);
+        struct sink *dec = lzop_decoder(&sink.base, NULL, &err);
         bool ok = dec != NULL;
         for (size_t pos = 0; ok && pos < coded.len; pos += 20000) {
             size_t n = coded.len - pos < 20000 ? coded.len - pos : 20000;
@@ -1181,7 +1181,7 @@ static void test_failing_sink(void **state)
         struct err err = ERR_INIT;
         struct test_sink sink = new_sink();
         sink.fail_after = room[i];
-        struct sink *dec = lzop_decoder(&sink.base, &err);
+        struct sink *dec = lzop_decoder(&sink.base, NULL, &err);
         assert_non_null(dec);
         assert_false(dec->write(dec, coded.data, coded.len, &err));
         assert_int_equal(err.code, ERR_NO_SPACE);
@@ -1198,7 +1198,7 @@ static void test_failing_sink(void **state)
     struct err err = ERR_INIT;
     struct test_sink sink = new_sink();
     sink.fail_finish = true;
-    struct sink *dec = lzop_decoder(&sink.base, &err);
+    struct sink *dec = lzop_decoder(&sink.base, NULL, &err);
     assert_non_null(dec);
     assert_true(dec->write(dec, coded.data, coded.len, &err));
     assert_false(dec->finish(dec, &err));
@@ -1217,8 +1217,8 @@ static void *code_in_thread(void *arg)
     struct err err = ERR_INIT;
     struct test_source src = new_source(data, 5000);
     struct test_sink sink = new_sink();
-    struct source *enc = lzop_encoder(&src.base, &err);
-    struct sink *dec = lzop_decoder(&sink.base, &err);
+    struct source *enc = lzop_encoder(&src.base, NULL, &err);
+    struct sink *dec = lzop_decoder(&sink.base, NULL, &err);
     bool ok = enc != NULL && dec != NULL && stream_copy(enc, dec, &err) && dec->finish(dec, &err) &&
               sink.got.len == data->len && memcmp(sink.got.data, data->data, data->len) == 0;
     source_close(enc);

@@ -109,7 +109,7 @@ static bool is_code_of(struct openpgp *pgp, const struct coded *coded, const cha
     struct source *src = source_fd(coded->fd, 0, coded->spool.size, &err);
     assert_non_null(out.data);
     assert_non_null(src);
-    bool same = codec_decode(pgp, src, &out.base, OPENPGP_FOREGROUND, &endless, &err) &&
+    bool same = codec_decode(pgp, src, &out.base, OPENPGP_FOREGROUND, NULL, &endless, &err) &&
                 out.n == n && memcmp(out.data, data, n) == 0 && coded->plain_size == n;
     source_close(src);
     free(out.data);

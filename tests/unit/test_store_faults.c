@@ -210,6 +210,7 @@ static void test_frozen(void **state)
 
 #define LISTED "{'expect': 'GET /bucket\\?.*max-keys=1&.*', 'text': '<ListBucketResult/>'}"
 #define PROBE "'expect': 'PUT /bucket/p/walefs_probe'"
+#define WRONG_SUM ", 'status': 400, 'error': 'XAmzContentSHA256Mismatch'"
 #define PROBE_IF PROBE ", 'headers': {'if-none-match': '\\*'}"
 
 static void one_check(const char *steps, enum err_code code, const char *text, bool weak_wanted)
@@ -237,19 +238,27 @@ static void test_check(void **state)
     const char *taken = "'status': 412, 'error': 'PreconditionFailed'";
     char steps[2048];
     (void)snprintf(steps, sizeof(steps),
-                   "[" LISTED ", {" PROBE_IF ", 'etag': 'e'}, {" PROBE_IF ", %s}]", taken);
+                   "[" LISTED ", {" PROBE_IF ", 'etag': 'e'}, {" PROBE_IF ", %s}, {" PROBE WRONG_SUM
+                   "}]",
+                   taken);
     one_check(steps, ERR_NONE, NULL, false);
-    (void)snprintf(steps, sizeof(steps), "[" LISTED ", {" PROBE_IF ", %s}]", taken);
+    (void)snprintf(steps, sizeof(steps), "[" LISTED ", {" PROBE_IF ", %s}, {" PROBE WRONG_SUM "}]",
+                   taken);
+    one_check(steps, ERR_NONE, NULL, false);
+    /* a store that does not look at the payload's hash is as good */
+    (void)snprintf(steps, sizeof(steps),
+                   "[" LISTED ", {" PROBE_IF ", %s}, {" PROBE ", 'etag': 'e'}]", taken);
     one_check(steps, ERR_NONE, NULL, false);
     /* the condition is ignored */
-    one_check("[" LISTED ", {" PROBE_IF ", 'etag': 'e', 'times': 2},{" PROBE
+    one_check("[" LISTED ", {" PROBE_IF ", 'etag': 'e', 'times': 2}, {" PROBE WRONG_SUM "}, {" PROBE
               ", 'headers': {'if-none-match': None}, 'etag': 'e'}]",
               ERR_NONE, NULL, true);
     /* or refused */
     (void)snprintf(steps, sizeof(steps),
                    "[" LISTED ", {" PROBE_IF
                    ", 'status': 501, 'error': 'NotImplemented'},{'expect': 'GET "
-                   "/bucket/p/walefs_probe', %s}, {" PROBE ", 'etag': 'e', 'times': 2}]",
+                   "/bucket/p/walefs_probe', %s}, {" PROBE ", 'etag': 'e'}, {" PROBE WRONG_SUM
+                   "}, {" PROBE ", 'etag': 'e'}]",
                    gone);
     one_check(steps, ERR_NONE, NULL, true);
     one_check("[{'status': 403, 'error': 'AccessDenied'}]", ERR_FORBIDDEN,
