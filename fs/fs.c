@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "fs/backups.h"
 #include "fs/node.h"
 #include "fs/wal.h"
 
@@ -27,15 +28,19 @@ static bool root_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
     return true;
 }
 
-static bool root_lookup(struct fs *fs, struct node *dir, const char *name, struct fs_entry *out,
-                        const struct call *call, struct err *err)
+static bool root_lookup(struct fs *fs, struct node *dir, const char *name, pid_t pid,
+                        struct fs_entry *out, const struct call *call, struct err *err)
 {
     (void)dir;
-    if (strcmp(name, "wal") != 0)
+    (void)pid;
+    struct node *node = strcmp(name, "wal") == 0           ? fs->wal
+                        : strcmp(name, "basebackups") == 0 ? fs->backups
+                                                           : NULL;
+    if (node == NULL)
         return err_set(err, ERR_ABSENT, "%s: the archive has no such directory", name);
-    if (!fs->wal->ops->getattr(fs, fs->wal, out, call, err))
+    if (!node->ops->getattr(fs, node, out, call, err))
         return false;
-    node_add_lookup(fs->inodes, fs->wal);
+    node_add_lookup(fs->inodes, node);
     return true;
 }
 
@@ -44,7 +49,8 @@ static bool root_list(struct fs *fs, struct dir *dir, const struct call *call, s
     (void)fs;
     (void)call;
     dir->done = true;
-    return dir_add(dir, "wal", S_IFDIR, NULL, 0, err);
+    return dir_add(dir, "wal", S_IFDIR, NULL, 0, err) &&
+           dir_add(dir, "basebackups", S_IFDIR, NULL, 0, err);
 }
 
 static const struct node_ops root_ops = {
@@ -74,13 +80,22 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
                                         .dir = options->cache_dir,
                                         .cache_bytes = options->cache_bytes,
                                         .prefetch = options->prefetch};
+    const struct backup_set_options backups = {.store = options->store,
+                                               .pgp = options->pgp,
+                                               .pool = options->pool,
+                                               .dir = options->cache_dir,
+                                               .cache_bytes = options->cache_bytes,
+                                               .writable = !options->read_only};
     fs->inodes = inode_table_new(&root, err);
     fs->fetcher = fs->inodes == NULL ? NULL : fetcher_new(&fetch, err);
-    if (fs->fetcher == NULL)
+    fs->backup_set = fs->fetcher == NULL ? NULL : backup_set_new(&backups, err);
+    if (fs->backup_set == NULL)
         goto fail;
     struct node *top = inode_get(fs->inodes, INODE_ROOT);
     fs->wal = inode_obtain(fs->inodes, top, "wal", &wal_dir_template, err);
     if (fs->wal != NULL)
+        fs->backups = inode_obtain(fs->inodes, top, "basebackups", &backups_dir_template, err);
+    if (fs->backups != NULL)
         return fs;
 fail:
     fs_free(fs);
@@ -91,6 +106,7 @@ void fs_stop(struct fs *fs)
 {
     cancel_fire(&fs->stop);
     fetcher_stop(fs->fetcher);
+    backup_set_stop(fs->backup_set);
 }
 
 void fs_free(struct fs *fs)
@@ -100,6 +116,7 @@ void fs_free(struct fs *fs)
     while (fs->handles != NULL)
         fs_release(fs, fs->handles);
     inode_table_free(fs->inodes);
+    backup_set_free(fs->backup_set);
     fetcher_free(fs->fetcher);
     pthread_mutex_destroy(&fs->handles_lock);
     cancel_destroy(&fs->stop);
@@ -190,7 +207,7 @@ static bool name_ok(const char *name, struct err *err)
     return true;
 }
 
-bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, struct fs_entry *out,
+bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, pid_t pid, struct fs_entry *out,
                const struct call *call, struct err *err)
 {
     struct node *dir = get_node(fs, parent, err);
@@ -200,7 +217,7 @@ bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, struct fs_entry
     if (dir->ops->lookup == NULL)
         ok = refuse(err, "looking up a name");
     else
-        ok = name_ok(name, err) && dir->ops->lookup(fs, dir, name, out, call, err);
+        ok = name_ok(name, err) && dir->ops->lookup(fs, dir, name, pid, out, call, err);
     node_unref(fs->inodes, dir);
     return ok;
 }
@@ -267,6 +284,18 @@ bool fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct handle **h
     return ok;
 }
 
+bool fs_readlink(struct fs *fs, uint64_t id, char *out, size_t cap, const struct call *call,
+                 struct err *err)
+{
+    struct node *node = get_node(fs, id, err);
+    if (node == NULL)
+        return false;
+    bool ok = node->ops->readlink == NULL ? refuse(err, "reading a link")
+                                          : node->ops->readlink(fs, node, out, cap, call, err);
+    node_unref(fs->inodes, node);
+    return ok;
+}
+
 bool fs_unlink(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
                struct err *err)
 {
@@ -316,28 +345,50 @@ bool fs_statfs(struct fs *fs, struct statvfs *out, struct err *err)
     return true;
 }
 
-void fs_path(struct fs *fs, uint64_t id, char *out, size_t cap)
+/* Ancestors cannot go away under a node: each holds a reference of its parent. */
+static size_t put_path(struct fs *fs, const struct node *node, char *out, size_t cap)
 {
     char name[INODE_NAME_MAX + 1];
+    size_t used = node->parent == NULL ? 0 : put_path(fs, node->parent, out, cap);
+    node_name(fs->inodes, node, name);
+    if (node->parent == NULL || used >= cap)
+        return used;
+    int n = snprintf(out + used, cap - used, "%s%s", used == 0 ? "" : "/", name);
+    return used + (n < 0 ? 0 : (size_t)n);
+}
+
+void fs_path(struct fs *fs, uint64_t id, char *out, size_t cap)
+{
     struct node *node = inode_get(fs->inodes, id);
     if (node == NULL) {
         (void)snprintf(out, cap, "inode %llu", (unsigned long long)id);
         return;
     }
-    node_name(fs->inodes, node, name);
-    if (node->parent == fs->wal)
-        (void)snprintf(out, cap, "wal/%s", name);
+    if (node->parent == NULL)
+        (void)snprintf(out, cap, "/");
     else
-        (void)snprintf(out, cap, "%s", node->parent == NULL ? "/" : name);
+        (void)put_path(fs, node, out, cap);
     node_unref(fs->inodes, node);
 }
 
 /* ---- handles ---- */
 
+bool fs_handle_immutable(const struct handle *handle)
+{
+    return handle->immutable;
+}
+
 bool fs_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,
              struct fs_bytes *out, const struct call *call, struct err *err)
 {
+    out->pin = NULL;
     return handle->ops->read(fs, handle, offset, size, out, call, err);
+}
+
+void fs_read_done(struct fs_bytes *bytes)
+{
+    partition_done(bytes->pin);
+    bytes->pin = NULL;
 }
 
 bool fs_write(struct fs *fs, struct handle *handle, const void *data, size_t n, uint64_t offset,

@@ -15,6 +15,7 @@
 struct fs;
 struct handle;
 struct dir;
+struct partition_pin;
 
 struct fs_options {
     struct store *store; /* borrowed, like pgp and pool: they outlive the file system */
@@ -22,6 +23,7 @@ struct fs_options {
     struct pool *pool;
     uid_t uid; /* who owns everything */
     gid_t gid;
+    bool true_owners; /* backups show the owners that their files had */
     bool read_only;
     bool hard;                /* reads wait for the store for ever */
     int64_t soft_timeout_ms;  /* else for this long */
@@ -44,8 +46,9 @@ struct fs_entry {
     double valid_s; /* how long it may be cached */
 };
 
-/* On success the kernel's lookup count of the entry has gone up by one; fs_forget takes it back. */
-bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, struct fs_entry *out,
+/* On success the kernel's lookup count of the entry has gone up by one; fs_forget takes it back.
+ * PID is the calling thread's id, 0 when unknown. */
+bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, pid_t pid, struct fs_entry *out,
                const struct call *call, struct err *err);
 void fs_forget(struct fs *fs, uint64_t id, uint64_t count);
 
@@ -71,12 +74,18 @@ bool fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct handle **h
              const struct call *call, struct err *err);
 
 /* Where the bytes of a read lie: SIZE bytes (0 at the end) at OFFSET of FD, which stays open and
- * unchanged until the handle is released. */
+ * unchanged until fs_read_done, which must be called once for each successful fs_read, before the
+ * handle is released. */
 struct fs_bytes {
     int fd;
     uint64_t offset;
     size_t size;
+    struct partition_pin *pin; /* not the caller's */
 };
+void fs_read_done(struct fs_bytes *bytes);
+
+/* May the kernel keep what it has read through this handle? */
+bool fs_handle_immutable(const struct handle *handle);
 
 bool fs_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,
              struct fs_bytes *out, const struct call *call, struct err *err);
@@ -91,6 +100,10 @@ bool fs_fsync(struct fs *fs, struct handle *handle, const struct call *call, str
 /* Frees the handle. What is still unpublished, and was not given up by its writer, is published in
  * the background. */
 void fs_release(struct fs *fs, struct handle *handle);
+
+/* A symlink's target, cut to CAP with its NUL. */
+bool fs_readlink(struct fs *fs, uint64_t id, char *out, size_t cap, const struct call *call,
+                 struct err *err);
 
 bool fs_unlink(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
                struct err *err);

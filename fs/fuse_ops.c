@@ -1,6 +1,7 @@
 /* FUSE's operations: each decodes, calls fs/, replies exactly once. A failure is logged here, where
  * the request ends. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +106,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct fs_entry entry;
     struct err err = ERR_INIT;
     begin(req, &r, false);
-    if (!fs_lookup(server->opt.fs, parent, name, &entry, &r.call, &err)) {
+    if (!fs_lookup(server->opt.fs, parent, name, pid_of(req), &entry, &r.call, &err)) {
         fail(req, "lookup", parent, name, &err);
     } else {
         struct fuse_entry_param e = entry_param(&entry);
@@ -166,12 +167,13 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
     end(server, &r);
 }
 
-/* Reads and writes come straight to us: nothing that was archived is served from a page cache that
- * another host's view could make stale, and a waiting read can be interrupted. */
+/* Reads and writes of WAL come straight to us: nothing that was archived is served from a page
+ * cache that another host's view could make stale, and a waiting read can be interrupted. */
 static void set_open_flags(struct fuse_file_info *fi, struct handle *handle)
 {
     fi->fh = (uint64_t)(uintptr_t)handle;
-    fi->direct_io = 1;
+    fi->direct_io = !fs_handle_immutable(handle);
+    fi->keep_cache = fs_handle_immutable(handle);
 }
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
@@ -214,6 +216,20 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     end(server, &r);
 }
 
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    char target[PATH_MAX];
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (fs_readlink(server->opt.fs, ino, target, sizeof(target), &r.call, &err))
+        fuse_reply_readlink(req, target);
+    else
+        fail(req, "read the link", ino, NULL, &err);
+    end(server, &r);
+}
+
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                     struct fuse_file_info *fi)
 {
@@ -226,12 +242,14 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
         fail(req, "read", ino, NULL, &err);
     } else if (bytes.size == 0) {
         fuse_reply_buf(req, NULL, 0);
+        fs_read_done(&bytes);
     } else {
         struct fuse_bufvec data = FUSE_BUFVEC_INIT(bytes.size);
         data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
         data.buf[0].fd = bytes.fd;
         data.buf[0].pos = (off_t)bytes.offset;
         fuse_reply_data(req, &data, 0);
+        fs_read_done(&bytes);
     }
     end(server, &r);
 }
@@ -498,6 +516,7 @@ const struct fuse_lowlevel_ops fuse_handlers = {.init = op_init,
                                                 .setattr = op_setattr,
                                                 .create = op_create,
                                                 .open = op_open,
+                                                .readlink = op_readlink,
                                                 .read = op_read,
                                                 .write = op_write,
                                                 .flush = op_flush,

@@ -2,6 +2,7 @@
 #ifndef WALEFS_FS_NODE_H
 #define WALEFS_FS_NODE_H
 
+#include "fs/backup_set.h"
 #include "fs/fetch.h"
 #include "fs/fs.h"
 #include "fs/inode.h"
@@ -14,9 +15,11 @@ struct fs {
     struct fetcher *fetcher;
     struct stage_env stage_env;
     struct persistence persistence;
-    struct cancel stop; /* ends publishing in the background */
-    struct node *wal;   /* a reference */
-    int64_t started_s;  /* what directories show as their time */
+    struct cancel stop;   /* ends publishing in the background */
+    struct node *wal;     /* a reference */
+    struct node *backups; /* a reference */
+    struct backup_set *backup_set;
+    int64_t started_s; /* what directories show as their time */
     pthread_mutex_t handles_lock;
     struct handle *handles;        /* handles_lock */
     _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
@@ -49,9 +52,11 @@ struct node_ops {
                     struct fs_entry *, const struct call *, struct err *);
     bool (*open)(struct fs *, struct node *, int flags, pid_t pid, struct handle **,
                  const struct call *, struct err *);
+    bool (*readlink)(struct fs *, struct node *, char *out, size_t cap, const struct call *,
+                     struct err *);
 
     /* for directories */
-    bool (*lookup)(struct fs *, struct node *dir, const char *name, struct fs_entry *,
+    bool (*lookup)(struct fs *, struct node *dir, const char *name, pid_t pid, struct fs_entry *,
                    const struct call *, struct err *);
     bool (*create)(struct fs *, struct node *dir, const char *name, int flags, mode_t mode,
                    pid_t pid, struct fs_entry *, struct handle **, const struct call *,
@@ -82,6 +87,7 @@ struct handle_ops {
 struct handle {
     const struct handle_ops *ops;
     struct node *node;          /* a reference */
+    bool immutable;             /* what it reads never changes: the kernel may keep it */
     struct handle *next, *prev; /* fs->handles_lock */
 };
 

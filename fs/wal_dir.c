@@ -9,9 +9,22 @@
 
 #define SHORTEST_PATIENCE_MS 200
 
+/* A program that makes a file asks for its name twice in a row: stat, then open with O_CREAT. The
+ * store's "no" to the first is taken for the second, by the same thread and right away: it costs
+ * no more than a store that is slower by that much. */
+#define ABSENCES 8u
+#define ABSENCE_VALID_MS 20
+struct absence {
+    pid_t pid; /* 0: none */
+    int64_t known_ms;
+    char name[WAL_NAME_MAX];
+};
+
 /* The directory's own data. */
 struct wal_dir {
     pthread_mutex_t lock;
+    struct absence absences[ABSENCES]; /* lock */
+    unsigned next_absence;             /* lock */
     struct node **kept; /* lock: nodes with a stage that outlives its writers; references */
     size_t kept_count;  /* lock */
 };
@@ -80,6 +93,32 @@ static bool dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
 }
 
 /* ---- looking up ---- */
+
+static void note_absence(struct wal_dir *d, const char *name, pid_t pid)
+{
+    pthread_mutex_lock(&d->lock);
+    struct absence *a = &d->absences[d->next_absence++ % ABSENCES];
+    a->pid = pid;
+    a->known_ms = now_ms();
+    strcpy(a->name, name); /* one of PostgreSQL's names, far shorter */
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* Was NAME absent just now for this thread? True once. */
+static bool take_absence(struct wal_dir *d, const char *name, pid_t pid)
+{
+    bool found = false;
+    pthread_mutex_lock(&d->lock);
+    for (size_t i = 0; i < ABSENCES && !found && pid != 0; i++) {
+        struct absence *a = &d->absences[i];
+        if (a->pid != pid || strcmp(a->name, name) != 0)
+            continue;
+        found = now_ms() - a->known_ms <= ABSENCE_VALID_MS;
+        a->pid = 0;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return found;
+}
 
 /* A staged file is found by name on this host, whether its name is final or not. */
 static struct node *find_staged(struct fs *fs, struct node *dir, const char *name)
@@ -162,12 +201,14 @@ static int64_t patience_ms(struct fs *fs, struct node *dir, const char *name)
     return ms > SHORTEST_PATIENCE_MS ? ms : SHORTEST_PATIENCE_MS;
 }
 
-static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, struct fs_entry *out,
-                       const struct call *call, struct err *err)
+static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t pid,
+                       struct fs_entry *out, const struct call *call, struct err *err)
 {
     struct node *node = find_staged(fs, dir, name);
     if (node == NULL) {
         if (wal_name_parse(name).kind == WAL_OTHER)
+            return err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
+        if (take_absence(dir->data, name, pid))
             return err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
         struct wal_stat st;
         struct call bounded = *call;
@@ -178,6 +219,8 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, struct
         if (!wal_stat(fs, name, &st, &bounded, err)) {
             if (!err_transient(err->code))
                 forget_waiting(fs, dir, name);
+            if (err->code == ERR_ABSENT)
+                note_absence(dir->data, name, pid);
             if (!may_write || !err_transient(err->code))
                 return false;
             return answer_maybe(fs, dir, name, now_ms() - begun_ms, out, err);

@@ -133,6 +133,7 @@ static bool start(struct walefs *w, struct err *err)
                                           .pool = w->work,
                                           .uid = c->uid,
                                           .gid = c->gid,
+                                          .true_owners = geteuid() == 0,
                                           .read_only = c->read_only,
                                           .hard = c->hard,
                                           .soft_timeout_ms = c->soft_timeout_ms,

@@ -78,7 +78,7 @@ static void start(struct fs_options options)
     fs = fs_new(&options, &err);
     assert_non_null(fs);
     struct fs_entry e;
-    assert_true(fs_lookup(fs, 1, "wal", &e, &endless, &err));
+    assert_true(fs_lookup(fs, 1, "wal", 0, &e, &endless, &err));
     wal = e.id;
 }
 
@@ -142,7 +142,7 @@ static int look_call(const char *name, struct fs_entry *out, const struct call *
 {
     struct err err = ERR_INIT;
     struct fs_entry e;
-    int rc = result(fs_lookup(fs, wal, name, &e, call, &err), &err);
+    int rc = result(fs_lookup(fs, wal, name, 0, &e, call, &err), &err);
     if (rc == 0) {
         assert_true(S_ISREG(e.attr.st_mode));
         fs_forget(fs, e.id, 1);
@@ -162,7 +162,7 @@ static int open_as(const char *name, int flags, pid_t pid, struct handle **h)
 {
     struct err err = ERR_INIT;
     struct fs_entry e;
-    bool ok = fs_lookup(fs, wal, name, &e, &endless, &err);
+    bool ok = fs_lookup(fs, wal, name, 0, &e, &endless, &err);
     if (ok && (flags & O_EXCL) != 0) {
         fs_forget(fs, e.id, 1);
         return EEXIST;
@@ -1148,7 +1148,7 @@ static void test_rename_of_a_partial_in_the_store(void **state)
     mem_archive(mem, PARTIAL, seg, MIB);
     struct fs_entry e;
     struct err err = ERR_INIT;
-    assert_true(fs_lookup(fs, wal, PARTIAL, &e, &endless, &err)); /* as the kernel does */
+    assert_true(fs_lookup(fs, wal, PARTIAL, 0, &e, &endless, &err)); /* as the kernel does */
     assert_int_equal(rename_file(PARTIAL, SEG), 0);
     fs_forget(fs, e.id, 1);
     assert_true(holds(SEG, seg, MIB));
@@ -1525,7 +1525,7 @@ static void *ask(void *arg)
     if (a->kind == 0) {
         a->rc = look_call(a->name, NULL, &a->call);
     } else if (a->kind == 1) {
-        assert_true(fs_lookup(fs, wal, a->name, &e, &endless, &err));
+        assert_true(fs_lookup(fs, wal, a->name, 0, &e, &endless, &err));
         a->rc = result(fs_open(fs, e.id, O_RDONLY, getpid(), &h, &a->call, &err), &err);
         if (a->rc == 0)
             fs_release(fs, h);
@@ -1676,7 +1676,7 @@ static void test_maybe_becomes_true(void **state)
     struct fs_entry e;
     struct handle *h;
     mem_fail(mem, MEM_HEAD, 1, 1000000, ERR_UNAVAILABLE);
-    assert_true(fs_lookup(fs, wal, SEG, &e, &endless, &err));
+    assert_true(fs_lookup(fs, wal, SEG, 0, &e, &endless, &err));
     assert_true(fs_open(fs, e.id, O_WRONLY | O_TRUNC, getpid(), &h, &endless, &err));
     mem_heal(mem);
     assert_int_equal(write_at(h, seg, MIB, 0), 0);
@@ -1685,7 +1685,7 @@ static void test_maybe_becomes_true(void **state)
     fs_forget(fs, e.id, 1);
     /* and a reader that was told "maybe" learns the truth when it opens */
     mem_fail(mem, MEM_HEAD, 1, 1000000, ERR_UNAVAILABLE);
-    assert_true(fs_lookup(fs, wal, SEG2, &e, &endless, &err));
+    assert_true(fs_lookup(fs, wal, SEG2, 0, &e, &endless, &err));
     mem_heal(mem);
     assert_false(fs_open(fs, e.id, O_RDONLY, getpid(), &h, &endless, &err));
     assert_int_equal(fs_errno(&err), ENOENT);
@@ -1734,7 +1734,7 @@ static void test_waiting_readers_do_not_use_up_a_writers_time(void **state)
     uint64_t lookups = 0;
     mem_hang(mem, MEM_HEAD);
     for (int i = 0; i < 5; i++) { /* 5 * 500 ms: more than the write time-out */
-        assert_true(fs_lookup(fs, wal, SEG, &e, &endless, &err));
+        assert_true(fs_lookup(fs, wal, SEG, 0, &e, &endless, &err));
         lookups++;
     }
     mem_heal(mem);
@@ -1814,7 +1814,7 @@ static void test_rename_of_a_partial_gives_up_in_time(void **state)
     mem_archive(mem, PARTIAL, seg, MIB);
     char *coded = mem_copy(mem, PARTIAL_KEY, &n);
     mem_set(mem, PARTIAL_KEY, coded, n, &meta, 1);
-    assert_true(fs_lookup(fs, wal, PARTIAL, &e, &endless, &err));
+    assert_true(fs_lookup(fs, wal, PARTIAL, 0, &e, &endless, &err));
     check_hung_rename(PARTIAL, MEM_GET, false);
     fs_forget(fs, e.id, 1);
     free(coded);
@@ -2205,7 +2205,7 @@ static void test_names_and_ids(void **state)
     char name[300];
     memset(name, 'a', sizeof(name));
     name[256] = '\0';
-    assert_false(fs_lookup(fs, wal, name, &e, &endless, &err));
+    assert_false(fs_lookup(fs, wal, name, 0, &e, &endless, &err));
     assert_false(fs_create(fs, wal, name, O_WRONLY, 0600, 0, &e, &h, &endless, &err));
     assert_false(fs_create(fs, wal, "a/b", O_WRONLY, 0600, 0, &e, &h, &endless, &err));
     assert_false(fs_create(fs, wal, "", O_WRONLY, 0600, 0, &e, &h, &endless, &err));
@@ -2215,10 +2215,10 @@ static void test_names_and_ids(void **state)
     assert_int_equal(cp(name, "x", 1), 0);
     assert_int_equal(rename_file(name, "a/b"), EINVAL);
     assert_int_equal(unlink_file(name), 0);
-    assert_false(fs_lookup(fs, 1, "nothing", &e, &endless, &err));
+    assert_false(fs_lookup(fs, 1, "nothing", 0, &e, &endless, &err));
     assert_int_equal(fs_errno(&err), ENOENT);
     assert_false(fs_getattr(fs, 4711, &e, &endless, &err));
-    assert_false(fs_lookup(fs, 4711, "x", &e, &endless, &err));
+    assert_false(fs_lookup(fs, 4711, "x", 0, &e, &endless, &err));
     struct dir *dir;
     assert_false(fs_opendir(fs, 4711, &dir, &endless, &err));
     struct statvfs st;
@@ -2246,7 +2246,7 @@ static void test_read_only(void **state)
     assert_int_equal(open_as(SEG, O_RDWR | O_TRUNC, getpid(), &h), EPERM);
     assert_int_equal(open_as(SEG2, O_WRONLY | O_CREAT, getpid(), &h), EPERM);
     assert_int_equal(open_as("x.tmp", O_WRONLY | O_CREAT, getpid(), &h), EPERM);
-    assert_true(fs_lookup(fs, wal, PARTIAL, &e, &endless, &err));
+    assert_true(fs_lookup(fs, wal, PARTIAL, 0, &e, &endless, &err));
     assert_int_equal(rename_file(PARTIAL, SEG2), EPERM);
     fs_forget(fs, e.id, 1);
     assert_int_equal(mem_calls(mem, MEM_PUT), 0);
@@ -2284,7 +2284,7 @@ static void scenario(const char *seg, const char *seg2, bool *done)
     rc[5] = list(&shared_listing, SIZE_MAX, true);
     assert_int_not_equal(rc[5], ENOENT);
     rc[6] = cp(SEG, seg, MIB); /* again */
-    rc[7] = fs_lookup(fs, wal, LABEL, &e, &endless, &err) ? 0 : fs_errno(&err);
+    rc[7] = fs_lookup(fs, wal, LABEL, 0, &e, &endless, &err) ? 0 : fs_errno(&err);
     if (rc[7] == 0)
         fs_forget(fs, e.id, 1);
     assert_int_not_equal(rc[7], ENOENT); /* another host archived it */
@@ -2317,6 +2317,8 @@ static void run_scenario(enum mem_op op, unsigned n, enum err_code code, bool lo
     else
         mem_fail(mem, op, n, 3, code); /* beyond the soft mount's own second try */
     scenario(seg, seg2, done);
+    for (int i = 0; i < 500 && mem_open_bodies(mem) != 0; i++)
+        usleep(10000); /* what was read ahead comes to its end */
     assert_int_equal(mem_open_bodies(mem), 0);
     (void)tear_down(NULL);
     free(seg);

@@ -160,7 +160,7 @@ static int result(bool ok, const struct err *err)
 static int look(int name, struct fs_entry *e)
 {
     struct err err = ERR_INIT;
-    int rc = result(fs_lookup(fs, wal, names[name], e, &endless, &err), &err);
+    int rc = result(fs_lookup(fs, wal, names[name], 0, e, &endless, &err), &err);
     if (rc == 0)
         fs_forget(fs, e->id, 1);
     return rc;
@@ -171,7 +171,7 @@ static int open_writer(int name, struct handle **h)
     struct err err = ERR_INIT;
     struct fs_entry e;
     bool ok;
-    if (fs_lookup(fs, wal, names[name], &e, &endless, &err))
+    if (fs_lookup(fs, wal, names[name], 0, &e, &endless, &err))
         ok = fs_open(fs, e.id, O_WRONLY | O_TRUNC, getpid(), h, &endless, &err);
     else if (err.code != ERR_ABSENT || !fs_create(fs, wal, names[name], O_WRONLY | O_CREAT, 0600,
                                                   getpid(), &e, h, &endless, &err))
@@ -188,7 +188,7 @@ static int read_file(int name, struct content expected, bool *equal)
     struct fs_entry e;
     struct handle *h;
     struct fs_bytes b;
-    if (!fs_lookup(fs, wal, names[name], &e, &endless, &err))
+    if (!fs_lookup(fs, wal, names[name], 0, &e, &endless, &err))
         return fs_errno(&err);
     bool ok = fs_open(fs, e.id, O_RDONLY, getpid(), &h, &endless, &err);
     fs_forget(fs, e.id, 1);
@@ -567,7 +567,7 @@ static void rename_partial(int to)
 {
     struct err err = ERR_INIT;
     struct fs_entry e;
-    if (!fs_lookup(fs, wal, names[PARTIAL], &e, &endless, &err)) {
+    if (!fs_lookup(fs, wal, names[PARTIAL], 0, &e, &endless, &err)) {
         CHECK(faulty || (err.code == ERR_ABSENT && model.stored[PARTIAL].target < 0));
         return;
     }
@@ -691,7 +691,7 @@ static int set_up(void **state)
     fs = fs_new(&options, &err);
     assert_non_null(fs);
     struct fs_entry e;
-    assert_true(fs_lookup(fs, 1, "wal", &e, &endless, &err));
+    assert_true(fs_lookup(fs, 1, "wal", 0, &e, &endless, &err));
     wal = e.id;
     return 0;
 }

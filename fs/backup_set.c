@@ -1,0 +1,254 @@
+#include "fs/backup_set.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/waiter.h"
+#include "fs/backup_load.h"
+
+/* Backups that nobody uses keep their index: so many, the others are loaded again. */
+#define IDLE_MAX 4u
+
+struct backup_set {
+    struct backup_set_options opt;
+    struct partition_cache *partitions;
+    struct cancel stop;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;  /* a load has ended */
+    struct catalog *catalog; /* lock: the last listing; a reference */
+    int64_t listed_ms;       /* lock: when that was asked for */
+    struct backup *first;    /* lock: most recently opened first; a reference each */
+};
+
+struct backup_set *backup_set_new(const struct backup_set_options *options, struct err *err)
+{
+    const struct partition_cache_options cache = {.store = options->store,
+                                                  .pgp = options->pgp,
+                                                  .pool = options->pool,
+                                                  .dir = options->dir,
+                                                  .cache_bytes = options->cache_bytes};
+    struct backup_set *set = calloc(1, sizeof(*set));
+    if (set == NULL) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    set->opt = *options;
+    cancel_init(&set->stop);
+    pthread_mutex_init(&set->lock, NULL);
+    waiter_cond_init(&set->changed);
+    set->partitions = partition_cache_new(&cache, err);
+    if (set->partitions != NULL)
+        return set;
+    backup_set_free(set);
+    return NULL;
+}
+
+void backup_set_stop(struct backup_set *set)
+{
+    cancel_fire(&set->stop);
+    partition_cache_stop(set->partitions);
+}
+
+void backup_set_free(struct backup_set *set)
+{
+    if (set == NULL)
+        return;
+    while (set->first != NULL) {
+        struct backup *b = set->first;
+        set->first = b->next;
+        backup_unref(b);
+    }
+    catalog_unref(set->catalog);
+    partition_cache_free(set->partitions);
+    pthread_cond_destroy(&set->changed);
+    pthread_mutex_destroy(&set->lock);
+    cancel_destroy(&set->stop);
+    free(set);
+}
+
+/* ---- the listing ---- */
+
+struct catalog *backup_set_catalog(struct backup_set *set, int64_t max_age_ms,
+                                   const struct call *call, struct err *err)
+{
+    int64_t begun_ms = now_ms();
+    pthread_mutex_lock(&set->lock);
+    struct catalog *last = set->catalog == NULL ? NULL : catalog_ref(set->catalog);
+    bool fresh = last != NULL && set->listed_ms != 0 && begun_ms - set->listed_ms <= max_age_ms;
+    pthread_mutex_unlock(&set->lock);
+    if (fresh)
+        return last;
+    struct catalog *c = catalog_load(set->opt.store, last, call, err);
+    catalog_unref(last);
+    if (c == NULL)
+        return NULL;
+    struct catalog *old = NULL;
+    pthread_mutex_lock(&set->lock);
+    if (begun_ms > set->listed_ms) {
+        old = set->catalog;
+        set->catalog = catalog_ref(c);
+        set->listed_ms = begun_ms;
+    }
+    pthread_mutex_unlock(&set->lock);
+    catalog_unref(old);
+    return c;
+}
+
+void backup_set_changed(struct backup_set *set)
+{
+    pthread_mutex_lock(&set->lock);
+    set->listed_ms = 0;
+    pthread_mutex_unlock(&set->lock);
+}
+
+/* ---- single backups ---- */
+
+struct backup *backup_ref(struct backup *b)
+{
+    atomic_fetch_add(&b->refs, 1);
+    return b;
+}
+
+void backup_unref(struct backup *b)
+{
+    if (b == NULL || atomic_fetch_sub(&b->refs, 1) > 1)
+        return;
+    backup_content_free(b->content);
+    catalog_unref(b->catalog);
+    free(b);
+}
+
+static struct backup *make_backup(struct backup_set *set, struct catalog *catalog,
+                                  const struct catalog_backup *entry)
+{
+    struct backup *b = calloc(1, sizeof(*b));
+    if (b == NULL)
+        return NULL;
+    atomic_store(&b->refs, 2); /* the set's, and the caller's */
+    b->set = set;
+    b->catalog = catalog_ref(catalog);
+    b->entry = entry;
+    return b;
+}
+
+/* With the lock held: takes out what has the same name and another sentinel, and of what nobody
+ * else uses all but the most recent. Returns a list to be unreferenced. */
+static struct backup *take_old(struct backup_set *set, const struct backup *keep)
+{
+    struct backup *old = NULL;
+    unsigned idle = 0;
+    for (struct backup **slot = &set->first; *slot != NULL;) {
+        struct backup *b = *slot;
+        bool replaced = b != keep && strcmp(b->entry->info.name, keep->entry->info.name) == 0;
+        bool unused = b != keep && atomic_load(&b->refs) == 1 && !b->loading;
+        if (!replaced && !(unused && ++idle > IDLE_MAX)) {
+            slot = &b->next;
+            continue;
+        }
+        *slot = b->next;
+        b->next = old;
+        old = b;
+    }
+    return old;
+}
+
+struct backup *backup_open(struct backup_set *set, const char *name, const struct call *call,
+                           struct err *err)
+{
+    struct catalog *catalog = backup_set_catalog(set, 2000, call, err);
+    if (catalog == NULL)
+        return NULL;
+    struct backup *b = NULL, *old = NULL;
+    const struct catalog_backup *entry = catalog_find(catalog, name);
+    if (entry == NULL) {
+        err_set(err, ERR_ABSENT, "%.80s: the archive has no complete backup of that name", name);
+        goto out;
+    }
+    pthread_mutex_lock(&set->lock);
+    for (b = set->first; b != NULL; b = b->next)
+        if (strcmp(b->entry->info.name, name) == 0 && strcmp(b->entry->etag, entry->etag) == 0)
+            break;
+    if (b != NULL) {
+        backup_ref(b);
+    } else if ((b = make_backup(set, catalog, entry)) != NULL) {
+        b->next = set->first;
+        set->first = b;
+        old = take_old(set, b);
+    }
+    pthread_mutex_unlock(&set->lock);
+    while (old != NULL) {
+        struct backup *next = old->next;
+        backup_unref(old);
+        old = next;
+    }
+    if (b == NULL)
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+out:
+    catalog_unref(catalog);
+    return b;
+}
+
+static void load_job(void *arg)
+{
+    struct backup *b = arg;
+    struct backup_set *set = b->set;
+    const struct call call = {.cancel = &set->stop, .deadline_ms = DEADLINE_NONE};
+    struct err err = ERR_INIT;
+    struct backup_content *content = backup_load(&set->opt, b->entry->info.name, &call, &err);
+    pthread_mutex_lock(&set->lock);
+    b->content = content;
+    b->load_err = err;
+    b->loading = false;
+    b->loads++;
+    pthread_cond_broadcast(&set->changed);
+    pthread_mutex_unlock(&set->lock);
+    backup_unref(b);
+}
+
+/* With the lock held. */
+static bool start_load(struct backup *b, struct err *err)
+{
+    if (!pool_submit(b->set->opt.pool, load_job, backup_ref(b), err)) {
+        atomic_fetch_sub(&b->refs, 1); /* not the last: the caller's is left */
+        return false;
+    }
+    b->loading = true;
+    return true;
+}
+
+const struct backup_content *backup_content(struct backup *b, const struct call *call,
+                                            struct err *err)
+{
+    struct backup_set *set = b->set;
+    struct waiter w;
+    waiter_begin(&w, call, &set->lock, &set->changed);
+    pthread_mutex_lock(&set->lock);
+    unsigned loads = b->loads;
+    bool ok = b->content != NULL || b->loading || start_load(b, err);
+    while (ok && b->content == NULL && b->loads == loads && waiter_wait(&w)) {
+    }
+    const struct backup_content *content = b->content;
+    bool ended = b->loads != loads;
+    if (ok && content == NULL && ended)
+        *err = b->load_err;
+    pthread_mutex_unlock(&set->lock);
+    waiter_end(&w);
+    if (ok && content == NULL && !ended && call_alive(call, b->entry->info.name, err))
+        err_set(err, ERR_TIMEOUT, "%s: its index is still being read or made", b->entry->info.name);
+    return content;
+}
+
+struct partition *backup_partition(struct backup *b, const struct backup_content *content,
+                                   size_t index, struct err *err)
+{
+    const struct backup_index *i = content->index;
+    bool last = index + 1 == i->partition_count;
+    const struct partition_source source = {
+        .key = content->objects.objects[index].key,
+        .index = &i->partitions[index],
+        .next_key = last ? NULL : content->objects.objects[index + 1].key,
+        .next = last ? NULL : &i->partitions[index + 1]};
+    return partition_open(b->set->partitions, &source, err);
+}

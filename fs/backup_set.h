@@ -1,0 +1,70 @@
+/* The archive's complete base backups as the tree needs them: a listing that is asked for anew
+ * after a while, and for each backup that somebody looks into its index, its tree and its
+ * partitions.
+ *
+ * An index comes from the archive (tar_partitions/walefs-index.lzo) when it fits the objects that
+ * are there; else it is made by reading all partitions once, and stored in the archive when the
+ * mount may write. One backup is loaded once however many ask. */
+#ifndef WALEFS_FS_BACKUP_SET_H
+#define WALEFS_FS_BACKUP_SET_H
+
+#include "core/catalog.h"
+#include "fs/backup_tree.h"
+#include "fs/partition.h"
+
+struct backup_set;
+
+struct backup_set_options {
+    struct store *store; /* borrowed, like pgp and pool */
+    struct openpgp *pgp;
+    struct pool *pool;
+    const char *dir; /* where anonymous files go */
+    uint64_t cache_bytes;
+    bool writable;
+};
+
+struct backup_set *backup_set_new(const struct backup_set_options *options, struct err *err);
+void backup_set_stop(struct backup_set *set); /* cancels all work; does not wait for it */
+void backup_set_free(struct backup_set *set); /* after pool_free; NULL is allowed */
+
+/* The listing, at most MAX_AGE_MS old. One attempt. A reference. */
+struct catalog *backup_set_catalog(struct backup_set *set, int64_t max_age_ms,
+                                   const struct call *call, struct err *err);
+/* The listing has changed: the next one is asked for anew. */
+void backup_set_changed(struct backup_set *set);
+
+/* What loading yields; immutable, lives as long as the backup. */
+struct backup_content {
+    struct backup_objects objects;
+    struct backup_index *index;
+    struct backup_tree *tree;
+};
+
+/* One complete backup, as it was when it was first opened. Reference-counted; any thread. */
+struct backup {
+    _Atomic unsigned refs;
+    struct backup_set *set;
+    struct catalog *catalog; /* a reference, which holds: */
+    const struct catalog_backup *entry;
+    struct backup *next;            /* the set's lock */
+    bool loading;                   /* the set's lock */
+    struct err load_err;            /* the set's lock: of the last load, if that failed */
+    unsigned loads;                 /* the set's lock: how many have ended */
+    struct backup_content *content; /* the set's lock until it is not NULL, then immutable */
+};
+
+/* A reference; NULL with ERR_ABSENT when the archive has no complete backup of that name. */
+struct backup *backup_open(struct backup_set *set, const char *name, const struct call *call,
+                           struct err *err);
+struct backup *backup_ref(struct backup *b);
+void backup_unref(struct backup *b); /* NULL is allowed */
+
+/* Waits until the backup's content is known. One attempt. Borrowed from B. */
+const struct backup_content *backup_content(struct backup *b, const struct call *call,
+                                            struct err *err);
+
+/* The partition at INDEX (a place in index->partitions), opened. Only after backup_content. */
+struct partition *backup_partition(struct backup *b, const struct backup_content *content,
+                                   size_t index, struct err *err);
+
+#endif

@@ -1,0 +1,141 @@
+/* basebackups/ itself. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/backups.h"
+
+/* Links can come to point elsewhere. */
+#define LINK_VALID_S 1.0
+
+/* ---- the listing ---- */
+
+struct listing_question {
+    struct backup_set *set;
+    int64_t max_age_ms;
+    struct catalog *catalog;
+};
+
+static bool listing_attempt(void *arg, const struct call *call, struct err *err)
+{
+    struct listing_question *q = arg;
+    q->catalog = backup_set_catalog(q->set, q->max_age_ms, call, err);
+    return q->catalog != NULL;
+}
+
+struct catalog *backups_catalog(struct fs *fs, int64_t max_age_ms, const struct call *call,
+                                struct err *err)
+{
+    struct listing_question q = {.set = fs->backup_set, .max_age_ms = max_age_ms};
+    (void)persist(&fs->persistence, "listing basebackups/", call, listing_attempt, &q, err);
+    return q.catalog;
+}
+
+/* ---- symlinks ---- */
+
+static const char *link_target(const struct catalog *c, const char *name)
+{
+    const struct catalog_backup *b =
+        strcmp(name, BACKUPS_LATEST) == 0 ? catalog_latest(c) : catalog_find_label(c, name);
+    return b == NULL ? NULL : b->info.name;
+}
+
+static bool link_readlink(struct fs *fs, struct node *node, char *out, size_t cap,
+                          const struct call *call, struct err *err)
+{
+    char name[INODE_NAME_MAX + 1];
+    node_name(fs->inodes, node, name);
+    struct catalog *c = backups_catalog(fs, CATALOG_MAX_AGE_MS, call, err);
+    if (c == NULL)
+        return false;
+    const char *target = link_target(c, name);
+    if (target != NULL)
+        (void)snprintf(out, cap, "%s", target);
+    else
+        err_set(err, ERR_ABSENT, "basebackups/%s: no such backup any more", name);
+    catalog_unref(c);
+    return target != NULL;
+}
+
+static bool link_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
+                         const struct call *call, struct err *err)
+{
+    char target[BACKUP_NAME_MAX];
+    if (!link_readlink(fs, node, target, sizeof(target), call, err))
+        return false;
+    attr_fill(fs, node, S_IFLNK, strlen(target), fs->started_s, out);
+    out->attr.st_mode = S_IFLNK | 0777;
+    out->valid_s = LINK_VALID_S;
+    return true;
+}
+
+static const struct node_ops link_ops = {.getattr = link_getattr, .readlink = link_readlink};
+static const struct node_template link_template = {.ops = &link_ops};
+
+/* ---- the directory ---- */
+
+static bool dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
+                        const struct call *call, struct err *err)
+{
+    (void)call;
+    (void)err;
+    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
+    out->valid_s = FIXED_VALID_S;
+    return true;
+}
+
+/* A name is a backup's, or a link's. NULL with ERR_ABSENT when it is neither. */
+static struct node *find(struct fs *fs, struct node *dir, const char *name, int64_t max_age_ms,
+                         const struct call *call, struct err *err)
+{
+    struct node *node = NULL;
+    struct catalog *c = backups_catalog(fs, max_age_ms, call, err);
+    if (c == NULL)
+        return NULL;
+    if (catalog_find(c, name) != NULL)
+        node = backup_obtain_top(fs, dir, name, call, err);
+    else if (link_target(c, name) != NULL)
+        node = inode_obtain(fs->inodes, dir, name, &link_template, err);
+    else
+        err_set(err, ERR_ABSENT, "basebackups/%s: no complete backup of that name", name);
+    catalog_unref(c);
+    return node;
+}
+
+static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t pid,
+                       struct fs_entry *out, const struct call *call, struct err *err)
+{
+    (void)pid;
+    struct node *node = find(fs, dir, name, CATALOG_MAX_AGE_MS, call, err);
+    if (node == NULL && err->code == ERR_ABSENT) /* it may just have been completed elsewhere */
+        node = find(fs, dir, name, 0, call, err);
+    if (node == NULL)
+        return false;
+    bool ok = node->ops->getattr(fs, node, out, call, err);
+    if (ok)
+        node_add_lookup(fs->inodes, node);
+    node_unref(fs->inodes, node);
+    return ok;
+}
+
+static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, struct err *err)
+{
+    struct catalog *c = backups_catalog(fs, 0, call, err);
+    if (c == NULL)
+        return false;
+    bool ok = c->count == 0 || dir_add(dir, BACKUPS_LATEST, S_IFLNK, NULL, 0, err);
+    for (size_t i = 0; ok && i < c->count; i++) {
+        const struct backup_info *info = &c->backups[i].info;
+        ok = dir_add(dir, info->name, S_IFDIR, NULL, info->stored_s, err);
+        /* of several with one label the newest has the link */
+        if (ok && info->label[0] != '\0' && catalog_find_label(c, info->label) == &c->backups[i])
+            ok = dir_add(dir, info->label, S_IFLNK, NULL, info->stored_s, err);
+    }
+    catalog_unref(c);
+    dir->done = true;
+    return ok;
+}
+
+static const struct node_ops dir_ops = {
+    .getattr = dir_getattr, .lookup = dir_lookup, .list = dir_list};
+const struct node_template backups_dir_template = {.ops = &dir_ops};

@@ -1,0 +1,258 @@
+/* Decoding a partition from some block on, as far as somebody reads. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/spool.h"
+#include "core/waiter.h"
+#include "fs/partition_impl.h"
+
+/* A stream that nobody has wanted anything of for so long ends. */
+#define IDLE_MS 5000
+#define FIRST_WINDOW_BYTES (1u << 20)
+#define AHEAD_WINDOW_BYTES (16u << 20)
+
+struct run {
+    struct sink base;
+    struct partition_stream *stream;
+    struct partition *p;
+    struct call call;
+    uint64_t pos;        /* in the plain stream */
+    unsigned char *part; /* of a block that comes in pieces */
+    size_t part_have;
+    bool writing; /* the block at next_block is in state BLOCK_WRITING because of us */
+    bool idle;    /* ended because nobody reads on */
+};
+
+/* With the lock held: may the stream decode its next block? */
+static bool may_go_on(const struct run *r)
+{
+    return r->stream->next_block < r->stream->limit &&
+           r->p->states[r->stream->next_block] != BLOCK_GOING;
+}
+
+/* Waits for a reader that wants what comes. False when there is none for too long. */
+static bool await_reader(struct run *r, struct err *err)
+{
+    struct partition_cache *c = r->p->cache;
+    bool alive = true;
+    while (alive) {
+        struct call patience = {.cancel = &c->stop, .deadline_ms = DEADLINE_NONE};
+        struct waiter w;
+        pthread_mutex_lock(&c->lock);
+        patience.deadline_ms = r->stream->wanted_ms + IDLE_MS;
+        pthread_mutex_unlock(&c->lock);
+        waiter_begin(&w, &patience, &c->lock, &c->changed);
+        pthread_mutex_lock(&c->lock);
+        bool waited = true;
+        while (!may_go_on(r) && waited)
+            waited = waiter_wait(&w);
+        bool go = may_go_on(r);
+        alive = !cancel_fired(&c->stop) && now_ms() < r->stream->wanted_ms + IDLE_MS;
+        pthread_mutex_unlock(&c->lock);
+        waiter_end(&w);
+        if (go)
+            return true;
+    }
+    r->idle = true;
+    return err_set(err, ERR_CANCELLED, "nobody reads on");
+}
+
+/* Takes the next block for writing, unless it is there already. */
+static bool claim_block(struct run *r)
+{
+    struct partition_cache *c = r->p->cache;
+    size_t i = r->stream->next_block;
+    pthread_mutex_lock(&c->lock);
+    r->writing = r->p->states[i] == BLOCK_ABSENT;
+    if (r->writing)
+        r->p->states[i] = BLOCK_WRITING;
+    pthread_mutex_unlock(&c->lock);
+    return r->writing;
+}
+
+static void give_up_block(struct run *r)
+{
+    struct partition_cache *c = r->p->cache;
+    pthread_mutex_lock(&c->lock);
+    r->p->states[r->stream->next_block] = BLOCK_ABSENT;
+    r->writing = false;
+    pthread_mutex_unlock(&c->lock);
+}
+
+static bool store_block(struct run *r, const void *data, size_t n, struct err *err)
+{
+    struct partition_cache *c = r->p->cache;
+    bool ok = true, kept = true;
+    if (claim_block(r)) {
+        ok = spool_write(r->p->fd, data, n, r->pos, err);
+        if (!ok)
+            give_up_block(r);
+    }
+    if (!ok)
+        return false;
+    pthread_mutex_lock(&c->lock);
+    if (r->writing)
+        kept = partition_keep_block(r->p, r->stream->next_block);
+    if (!kept)
+        r->p->states[r->stream->next_block] = BLOCK_ABSENT;
+    r->writing = false;
+    r->stream->next_block++;
+    bool over = c->bytes > c->opt.cache_bytes;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+    r->pos += n;
+    if (over)
+        partition_evict(c);
+    return kept || err_set(err, ERR_NO_MEMORY, "out of memory");
+}
+
+static bool run_write(struct sink *self, const void *data, size_t n, struct err *err)
+{
+    struct run *r = (struct run *)self;
+    const unsigned char *at = data;
+    while (n > 0) {
+        if (r->stream->next_block >= r->p->block_count)
+            return err_set(err, ERR_CORRUPT, "%s is longer than its index says", r->p->key);
+        size_t whole = partition_block_size(r->p, r->stream->next_block);
+        size_t take = n < whole - r->part_have ? n : whole - r->part_have;
+        if (r->part_have == 0 && !await_reader(r, err))
+            return false;
+        if (take == whole) { /* a block in one piece is the rule */
+            if (!store_block(r, at, whole, err))
+                return false;
+        } else {
+            memcpy(r->part + r->part_have, at, take);
+            r->part_have += take;
+            if (r->part_have == whole) {
+                r->part_have = 0;
+                if (!store_block(r, r->part, whole, err))
+                    return false;
+            }
+        }
+        at += take;
+        n -= take;
+    }
+    return true;
+}
+
+static bool run_finish(struct sink *self, struct err *err)
+{
+    (void)self;
+    (void)err;
+    return true;
+}
+
+static void run_close(struct sink *self)
+{
+    (void)self;
+}
+
+static struct source *open_body(struct run *r, uint64_t offset, uint64_t length, struct err *err)
+{
+    struct store *store = r->p->cache->opt.store;
+    struct store_info info;
+    struct source *body = store->ops->get(store, r->p->key, offset, length, &info, &r->call, err);
+    if (body == NULL || strcmp(info.etag, r->p->index.etag) == 0)
+        return body;
+    source_close(body);
+    err_set(err, ERR_STALE, "%s has changed since its index was read: mount again", r->p->key);
+    return NULL;
+}
+
+/* An object that only decodes from its start. */
+static bool run_whole(struct run *r, struct err *err)
+{
+    struct partition_cache *c = r->p->cache;
+    enum openpgp_priority priority =
+        r->stream->background ? OPENPGP_BACKGROUND : OPENPGP_FOREGROUND;
+    struct source *body = open_body(r, 0, UINT64_MAX, err);
+    if (body == NULL)
+        return false;
+    bool ok = codec_decode(c->opt.pgp, body, &r->base, priority, NULL, &r->call, err);
+    source_close(body);
+    if (ok && r->pos != r->p->index.map.plain_size)
+        return err_set(err, ERR_CORRUPT, "%s is shorter than its index says", r->p->key);
+    return ok;
+}
+
+/* An object that decodes from any block: in pieces, each no longer than somebody has wanted. */
+static bool run_pieces(struct run *r, struct err *err)
+{
+    const struct lzop_map *map = &r->p->index.map;
+    struct partition_cache *c = r->p->cache;
+    while (r->stream->next_block < r->p->block_count) {
+        if (!await_reader(r, err))
+            return false;
+        pthread_mutex_lock(&c->lock);
+        size_t first = r->stream->next_block, end = r->stream->limit;
+        pthread_mutex_unlock(&c->lock);
+        end = end < r->p->block_count ? end : r->p->block_count;
+        uint64_t length =
+            end < r->p->block_count ? map->offsets[end] - map->offsets[first] : UINT64_MAX;
+        r->pos = (uint64_t)first * r->p->block_bytes;
+        struct source *body = open_body(r, map->offsets[first], length, err);
+        bool ok = body != NULL &&
+                  codec_decode_blocks(body, map, first, end - first, &r->base, &r->call, err);
+        source_close(body);
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+static void remove_stream(struct partition_stream *s)
+{
+    struct partition_stream **slot = &s->partition->streams;
+    while (*slot != s)
+        slot = &(*slot)->next;
+    *slot = s->next;
+}
+
+static void stream_job(void *arg)
+{
+    struct partition_stream *s = arg;
+    struct partition *p = s->partition;
+    struct partition_cache *c = p->cache;
+    struct run r = {.base = {.write = run_write, .finish = run_finish, .close = run_close},
+                    .stream = s,
+                    .p = p,
+                    .call = {.cancel = &c->stop, .deadline_ms = DEADLINE_NONE},
+                    .part = malloc(p->block_bytes)};
+    struct err err = ERR_INIT;
+    bool ok = r.part != NULL ? partition_is_seekable(p) ? run_pieces(&r, &err) : run_whole(&r, &err)
+                             : err_set(&err, ERR_NO_MEMORY, "out of memory");
+    free(r.part);
+    pthread_mutex_lock(&c->lock);
+    remove_stream(s);
+    if (!ok && !r.idle) {
+        p->failures++;
+        p->failure = err;
+        p->poisoned = p->poisoned || err.code == ERR_CORRUPT;
+    }
+    pthread_cond_broadcast(&c->changed);
+    partition_unref_locked(p);
+    pthread_mutex_unlock(&c->lock);
+    free(s);
+}
+
+bool partition_stream_start(struct partition *p, size_t block, bool background, struct err *err)
+{
+    struct partition_stream *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    s->partition = partition_ref_locked(p);
+    s->background = background;
+    s->next_block = partition_is_seekable(p) ? block : 0;
+    s->window = (background ? AHEAD_WINDOW_BYTES : FIRST_WINDOW_BYTES) / p->block_bytes;
+    s->limit = s->next_block + s->window;
+    s->wanted_ms = now_ms();
+    s->next = p->streams;
+    p->streams = s;
+    if (pool_submit(p->cache->opt.pool, stream_job, s, err))
+        return true;
+    remove_stream(s);
+    p->refs--; /* not the last: the caller has one */
+    free(s);
+    return false;
+}
