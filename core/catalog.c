@@ -129,7 +129,6 @@ static bool list_all(struct store *store, struct listing *l, const struct call *
 
 /* ---- sentinels ---- */
 
-/* *GONE: deleted since it was listed. */
 static bool read_sentinel(struct store *store, struct found *f, const struct call *call,
                           struct err *err)
 {
@@ -256,7 +255,7 @@ static bool copy_strings(const struct backup_info *from, struct backup_info *to)
               to->stop_segment != NULL && to->stop_offset != NULL;
     for (size_t i = 0; ok && i < from->tablespace_count; i++)
         ok =
-            backup_info_add_tablespace(to, from->tablespaces[i].oid, from->tablespaces[i].location);
+            backup_info_set_tablespace(to, from->tablespaces[i].oid, from->tablespaces[i].location);
     if (ok && from->partition_count > 0) {
         to->partition_sha256 = calloc(from->partition_count, sizeof(char *));
         ok = to->partition_sha256 != NULL;

@@ -92,6 +92,9 @@ struct source *s3_get(struct store *, const char *key, uint64_t offset, uint64_t
 bool s3_exists(struct s3 *s3, const char *key, const struct call *call, bool *exists,
                struct err *err);
 
+/* "/bucket/prefix/key", encoded, as S3 names an object in a header. */
+bool s3_encode_name(const struct s3 *s3, const char *key, struct buf *out);
+
 /* s3_put.c */
 bool s3_put(struct store *, const char *key, const struct store_put *, struct store_info *,
             const struct call *, struct err *);
@@ -115,6 +118,18 @@ bool s3_list(struct store *, const struct store_list *, struct store_page *, con
              struct err *);
 bool s3_list_tries(struct s3 *s3, const struct store_list *list, struct store_page *page,
                    unsigned max_attempts, const struct call *call, struct err *err);
+
+/* Seconds since 1970 of S3's ISO 8601 form; 0 when it is none. */
+int64_t s3_parse_time(const char *text);
+
+/* s3_copy.c */
+bool s3_copy(struct store *, const char *from, const char *to, struct store_info *,
+             const struct call *, struct err *);
+
+/* s3_sweep.c: aborts uploads below the prefix that were begun before OLDER_THAN_S and are not
+ * finished; *ABORTED counts them. */
+bool s3_sweep(struct s3 *s3, int64_t older_than_s, size_t *aborted, const struct call *call,
+              struct err *err);
 
 /* s3_remove.c */
 bool s3_remove(struct store *, const char *const *keys, size_t n, const struct call *,

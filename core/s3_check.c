@@ -1,10 +1,13 @@
 /* The look at the store before a mount. Its errors are read by a person who is setting up. */
 #include <string.h>
+#include <time.h>
 
 #include "core/log.h"
 #include "core/s3.h"
 
 #define CHECK_ATTEMPTS 2
+/* No upload of a mount that is alive takes so long between two partitions. */
+#define STALE_UPLOAD_S (24 * 60 * 60)
 
 static bool put_probe(struct s3 *s3, bool only_if_absent, const struct call *call, struct err *err)
 {
@@ -54,6 +57,19 @@ static void probe_payload_check(struct s3 *s3, const struct call *call)
     s3_reply_free(&reply);
 }
 
+/* As far as this identity may. */
+static void sweep(struct s3 *s3, const struct call *call)
+{
+    size_t aborted;
+    struct err err = ERR_INIT;
+    if (!s3_sweep(s3, (int64_t)time(NULL) - STALE_UPLOAD_S, &aborted, call, &err))
+        log_debug("unfinished uploads are not looked for: %s", err.text);
+    else if (aborted > 0)
+        log_info("%s: %zu uploads that were begun more than a day ago and never finished have been "
+                 "aborted",
+                 s3->base.url, aborted);
+}
+
 bool s3_check(struct store *store, bool writable, bool *weak_guard, const struct call *call,
               struct err *err)
 {
@@ -68,6 +84,7 @@ bool s3_check(struct store *store, bool writable, bool *weak_guard, const struct
     if (!probe_guard(s3, call, err))
         return false;
     probe_payload_check(s3, call);
+    sweep(s3, call);
     if (atomic_load(&s3->weak_guard)) {
         /* the lookup before it may have kept the probe from being written at all */
         if (!put_probe(s3, false, call, err))

@@ -21,7 +21,7 @@ struct list_parse {
     bool no_memory;
 };
 
-static int64_t parse_time(const char *text)
+int64_t s3_parse_time(const char *text)
 {
     struct tm tm = {.tm_isdst = 0};
     if (sscanf(text, "%d-%d-%dT%d:%d:%d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
@@ -65,7 +65,7 @@ static bool on_contents(struct list_parse *p, const char *field, const char *tex
     if (strcmp(field, "Size") == 0)
         p->entry.size = strtoull(text, NULL, 10);
     else if (strcmp(field, "LastModified") == 0)
-        p->entry.mtime_s = parse_time(text);
+        p->entry.mtime_s = s3_parse_time(text);
     else if (strcmp(field, "ETag") == 0)
         s3_copy_etag(text, p->entry.etag);
     else if (strcmp(field, "StorageClass") == 0)

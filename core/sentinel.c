@@ -130,8 +130,19 @@ static bool label_ok(const char *label)
     return true;
 }
 
-bool backup_info_add_tablespace(struct backup_info *info, const char *oid, const char *location)
+bool backup_info_set_tablespace(struct backup_info *info, const char *oid, const char *location)
 {
+    for (size_t i = 0; i < info->tablespace_count; i++) {
+        struct backup_tablespace *known = &info->tablespaces[i];
+        if (strcmp(known->oid, oid) != 0)
+            continue;
+        char *copy = strdup(location);
+        if (copy == NULL)
+            return false;
+        free(known->location);
+        known->location = copy;
+        return true;
+    }
     struct backup_tablespace *all =
         realloc(info->tablespaces, (info->tablespace_count + 1) * sizeof(*all));
     if (all == NULL)
@@ -162,7 +173,7 @@ static bool read_spec(const json_t *spec, struct backup_info *info)
         if (oid == NULL || !oid_ok(oid))
             continue;
         const char *loc = json_string_value(json_object_get(json_object_get(spec, oid), "loc"));
-        if (!backup_info_add_tablespace(info, oid, loc == NULL ? "" : loc))
+        if (!backup_info_set_tablespace(info, oid, loc == NULL ? "" : loc))
             return false;
     }
     return true;

@@ -47,8 +47,8 @@ struct backup_info {
     size_t partition_count;
 };
 
-/* Copies both. False without memory. */
-bool backup_info_add_tablespace(struct backup_info *info, const char *oid, const char *location);
+/* Copies both; a tablespace that is known gets this location. False without memory. */
+bool backup_info_set_tablespace(struct backup_info *info, const char *oid, const char *location);
 
 void backup_info_free(struct backup_info *info); /* contents only; safe when zeroed */
 

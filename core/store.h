@@ -106,7 +106,7 @@ struct store_ops {
      * the store has answered, with INFO filled. Reading checks that all announced bytes arrive; a
      * connection that breaks is resumed by range as long as the ETag stays the same. The call is
      * borrowed until the source is closed. The source may be used by another thread than the one
-     * that opened it, one at a time. */
+     * that opened it, one at a time. A source that is not read on keeps its connection's place. */
     struct source *(*get)(struct store *, const char *key, uint64_t offset, uint64_t length,
                           struct store_info *, const struct call *, struct err *);
 
@@ -136,9 +136,15 @@ struct store_ops {
                             struct err *);
     void (*upload_abort)(struct store_upload *, const struct call *);
 
+    /* Makes TO a copy of FROM, metadata included, without moving the bytes through this host where
+     * the store can; TO may exist and is replaced. INFO (may be NULL) gets TO's etag and size. */
+    bool (*copy)(struct store *, const char *from, const char *to, struct store_info *info,
+                 const struct call *, struct err *);
+
     /* Can the archive be reached with these credentials, and listed? With WRITABLE also: can it be
      * written, and does the store honour a conditional create (else *WEAK_GUARD is set)? The probe
-     * leaves one small object, "walefs_probe". Few retries: the answer is wanted soon. Error texts
+     * leaves one small object, "walefs_probe"; what mounts that died more than a day ago have left
+     * of uploads is removed. Few retries: the answer is wanted soon. Error texts
      * say what to do. */
     bool (*check)(struct store *, bool writable, bool *weak_guard, const struct call *,
                   struct err *);

@@ -153,6 +153,25 @@ static bool file_put(struct store *store, const char *key, const struct store_pu
     return ok;
 }
 
+static bool file_copy(struct store *store, const char *from, const char *to,
+                      struct store_info *info, const struct call *call, struct err *err)
+{
+    struct stat st;
+    struct store_info of_from;
+    if (!file_key_check(from, err))
+        return false;
+    int fd = open_object((struct store_file *)store, "copy", from, &st, err);
+    if (fd < 0)
+        return false;
+    file_fill_info(fd, &st, &of_from);
+    const struct store_put put = {.body = {.fd = fd, .size = of_from.size},
+                                  .meta = of_from.meta,
+                                  .meta_count = of_from.meta_count};
+    bool ok = file_put(store, to, &put, info, call, err);
+    close(fd);
+    return ok;
+}
+
 static bool remove_one(int base_fd, const struct store_file *sf, const char *key, struct err *err)
 {
     char shown[STORE_KEY_SHOWN];
@@ -250,6 +269,7 @@ static const struct store_ops file_ops = {
     .get = file_get,
     .put = file_put,
     .list = file_list,
+    .copy = file_copy,
     .remove = file_remove,
     .upload_begin = file_upload_begin,
     .upload_part = file_upload_part,

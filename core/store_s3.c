@@ -42,6 +42,7 @@ static const struct store_ops s3_ops = {
     .get = s3_get,
     .put = s3_put,
     .list = s3_list,
+    .copy = s3_copy,
     .remove = s3_remove,
     .upload_begin = s3_upload_begin,
     .upload_part = s3_upload_part,

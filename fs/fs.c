@@ -284,6 +284,33 @@ bool fs_open(struct fs *fs, uint64_t id, int flags, pid_t pid, struct handle **h
     return ok;
 }
 
+bool fs_mkdir(struct fs *fs, uint64_t parent, const char *name, mode_t mode, struct fs_entry *out,
+              const struct call *call, struct err *err)
+{
+    struct node *dir = get_node(fs, parent, err);
+    if (dir == NULL)
+        return false;
+    bool ok;
+    if (dir->ops->mkdir == NULL)
+        ok = refuse(err, "making a directory");
+    else
+        ok = name_ok(name, err) && dir->ops->mkdir(fs, dir, name, mode, out, call, err);
+    node_unref(fs->inodes, dir);
+    return ok;
+}
+
+bool fs_rmdir(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
+              struct err *err)
+{
+    struct node *dir = get_node(fs, parent, err);
+    if (dir == NULL)
+        return false;
+    bool ok = dir->ops->rmdir == NULL ? refuse(err, "deleting a directory")
+                                      : dir->ops->rmdir(fs, dir, name, call, err);
+    node_unref(fs->inodes, dir);
+    return ok;
+}
+
 bool fs_readlink(struct fs *fs, uint64_t id, char *out, size_t cap, const struct call *call,
                  struct err *err)
 {

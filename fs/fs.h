@@ -101,6 +101,12 @@ bool fs_fsync(struct fs *fs, struct handle *handle, const struct call *call, str
  * the background. */
 void fs_release(struct fs *fs, struct handle *handle);
 
+/* Counts a lookup as fs_lookup does. */
+bool fs_mkdir(struct fs *fs, uint64_t parent, const char *name, mode_t mode, struct fs_entry *out,
+              const struct call *call, struct err *err);
+bool fs_rmdir(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
+              struct err *err);
+
 /* A symlink's target, cut to CAP with its NUL. */
 bool fs_readlink(struct fs *fs, uint64_t id, char *out, size_t cap, const struct call *call,
                  struct err *err);

@@ -332,6 +332,36 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
     end(server, &r);
 }
 
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct fs_entry entry;
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (!fs_mkdir(server->opt.fs, parent, name, mode, &entry, &r.call, &err)) {
+        fail(req, "make the directory", parent, name, &err);
+    } else {
+        struct fuse_entry_param e = entry_param(&entry);
+        if (fuse_reply_entry(req, &e) != 0)
+            fs_forget(server->opt.fs, entry.id, 1);
+    }
+    end(server, &r);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct err err = ERR_INIT;
+    begin(req, &r, true);
+    if (fs_rmdir(server->opt.fs, parent, name, &r.call, &err))
+        fuse_reply_err(req, 0);
+    else
+        fail(req, "delete", parent, name, &err);
+    end(server, &r);
+}
+
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fuse_server *server = server_of(req);
@@ -366,37 +396,29 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_
 
 /* ---- what does not exist in this tree: refused as by a file system that forbids it ---- */
 
-static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
     (void)parent;
     (void)name;
     (void)mode;
-    fuse_reply_err(req, EPERM);
-}
-
-static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    (void)parent;
-    (void)name;
-    fuse_reply_err(req, EPERM);
-}
-
-static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
-{
     (void)rdev;
-    op_mkdir(req, parent, name, mode);
+    fuse_reply_err(req, EPERM);
 }
 
 static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
 {
     (void)link;
-    op_rmdir(req, parent, name);
+    (void)parent;
+    (void)name;
+    fuse_reply_err(req, EPERM);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
     (void)ino;
-    op_rmdir(req, parent, name);
+    (void)parent;
+    (void)name;
+    fuse_reply_err(req, EPERM);
 }
 
 /* ---- directories ---- */

@@ -61,6 +61,10 @@ struct node_ops {
     bool (*create)(struct fs *, struct node *dir, const char *name, int flags, mode_t mode,
                    pid_t pid, struct fs_entry *, struct handle **, const struct call *,
                    struct err *);
+    bool (*mkdir)(struct fs *, struct node *dir, const char *name, mode_t mode, struct fs_entry *,
+                  const struct call *, struct err *);
+    bool (*rmdir)(struct fs *, struct node *dir, const char *name, const struct call *,
+                  struct err *);
     bool (*unlink)(struct fs *, struct node *dir, const char *name, const struct call *,
                    struct err *);
     bool (*rename)(struct fs *, struct node *dir, const char *name, const char *new_name,

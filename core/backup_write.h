@@ -1,0 +1,74 @@
+/* Writing a base backup: members become tar partitions of bounded size, coded and uploaded while
+ * they arrive; the commit stores the index and, last, the sentinel.
+ *
+ *     backup_write_new
+ *     backup_write_tar / backup_write_member ...      (one thread at a time per backup)
+ *     backup_write_commit  or  backup_write_abort
+ *     backup_write_free
+ *
+ * The backup's name comes from its own backup_label (or, without one, global/pg_control), so it may
+ * not be known when the first members arrive (a tablespace's tar comes first): partitions that are
+ * finished before are stored under a temporary key and copied by the store at the commit.
+ *
+ * Members are rewritten as pax tar (ustar where that holds them), owner, mode and time kept. What
+ * WAL-E leaves out stays in here: a backup is whatever the writer sent, except the symlinks
+ * pg_tblspc/OID, which go to the sentinel's spec. */
+#ifndef WALEFS_CORE_BACKUP_WRITE_H
+#define WALEFS_CORE_BACKUP_WRITE_H
+
+#include "core/backup_index.h"
+#include "core/openpgp.h"
+#include "core/pool.h"
+#include "core/sentinel.h"
+#include "core/store.h"
+
+struct backup_write;
+
+struct backup_write_options {
+    struct store *store; /* borrowed, like pgp, pool and call */
+    struct openpgp *pgp;
+    struct pool *pool;
+    const char *label;        /* copied */
+    uint64_t partition_bytes; /* target size of a partition's members */
+    int64_t stall_ms;         /* an upload that does not move for so long fails the backup */
+    const struct call *call;  /* for all work; borrowed until free */
+};
+
+/* WAL-E's limits on one partition. */
+#define PARTITION_MAX_BYTES 1610612736u
+#define PARTITION_MAX_MEMBERS 6144u
+#define PARTITION_DEFAULT_BYTES (256u << 20)
+
+struct backup_write *backup_write_new(const struct backup_write_options *options, struct err *err);
+
+/* Reads a whole tar stream, blocking while it arrives, and writes its members with PREFIX
+ * ("" or "pg_tblspc/OID") before their names. ERR_INVALID when it is no sound tar, or breaks off.
+ * Does not close TAR. */
+bool backup_write_tar(struct backup_write *w, struct source *tar, const char *prefix,
+                      struct err *err);
+
+/* One member of a tree; DATA has exactly M->size bytes for a file, else NULL. M's partition and
+ * offset are ignored. */
+bool backup_write_member(struct backup_write *w, const struct member *m, struct source *data,
+                         struct err *err);
+
+/* What the members told so far. Borrowed; owned by W. */
+const struct backup_info *backup_write_info(const struct backup_write *w);
+/* "" until it is known. */
+const char *backup_write_name(const struct backup_write *w);
+
+/* Finishes the partitions, checks that this is a cluster (PG_VERSION, global/pg_control, no
+ * postmaster.pid, start position known), that no complete backup of that name exists (ERR_EXISTS),
+ * copies what was stored under temporary keys, stores extended_version.txt and the index, and last
+ * the sentinel, only if absent. STOP as the manifest says it; tli 0: pg_control's checkpoint. After
+ * a failure the caller aborts. */
+bool backup_write_commit(struct backup_write *w, const struct backup_position *stop,
+                         struct err *err);
+
+/* Ends all uploads; removes what was stored, as far as the store can be reached now (bounded by
+ * CALL). */
+void backup_write_abort(struct backup_write *w, const struct call *call);
+
+void backup_write_free(struct backup_write *w); /* NULL is allowed; aborts nothing */
+
+#endif

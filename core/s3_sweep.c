@@ -1,0 +1,150 @@
+/* Uploads that their makers have left behind: they cost money and show nowhere. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/s3.h"
+#include "core/s3_xml.h"
+
+struct found {
+    char *key, *id;
+    int64_t begun_s;
+};
+
+struct page {
+    struct found found[1000];
+    size_t count;
+    struct found now; /* the one that is being read */
+    char *next_key, *next_id;
+    bool truncated, no_memory;
+};
+
+static void page_clear(struct page *p)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        free(p->found[i].key);
+        free(p->found[i].id);
+    }
+    free(p->now.key);
+    free(p->now.id);
+    free(p->next_key);
+    free(p->next_id);
+    memset(p, 0, sizeof(*p));
+}
+
+static bool set(struct page *p, char **to, const char *text)
+{
+    free(*to);
+    *to = strdup(text);
+    p->no_memory = *to == NULL;
+    return !p->no_memory;
+}
+
+static bool on_element(void *arg, const char *path, const char *text, size_t n)
+{
+    static const char root[] = "ListMultipartUploadsResult/";
+    struct page *p = arg;
+    (void)n;
+    if (strncmp(path, root, sizeof(root) - 1) != 0)
+        return true;
+    path += sizeof(root) - 1;
+    if (strcmp(path, "Upload/Key") == 0)
+        return set(p, &p->now.key, text);
+    if (strcmp(path, "Upload/UploadId") == 0)
+        return set(p, &p->now.id, text);
+    if (strcmp(path, "NextKeyMarker") == 0)
+        return set(p, &p->next_key, text);
+    if (strcmp(path, "NextUploadIdMarker") == 0)
+        return set(p, &p->next_id, text);
+    if (strcmp(path, "Upload/Initiated") == 0)
+        p->now.begun_s = s3_parse_time(text);
+    else if (strcmp(path, "IsTruncated") == 0)
+        p->truncated = strcmp(text, "true") == 0;
+    else if (strcmp(path, "Upload") == 0 && p->now.key != NULL && p->now.id != NULL &&
+             p->count < sizeof(p->found) / sizeof(p->found[0])) {
+        p->found[p->count++] = p->now;
+        memset(&p->now, 0, sizeof(p->now));
+    }
+    return true;
+}
+
+static bool accept_page(void *arg, struct s3_reply *reply, struct err *err, bool *again)
+{
+    struct page *p = arg;
+    *again = true;
+    page_clear(p);
+    if (s3_xml_parse(buf_str(&reply->body), reply->body.len, on_element, p))
+        return true;
+    *again = !p->no_memory;
+    return err_set(err, p->no_memory ? ERR_NO_MEMORY : ERR_UNAVAILABLE,
+                   "the list of uploads is not readable");
+}
+
+static bool get_page(struct s3 *s3, const char *key_marker, const char *id_marker, struct page *p,
+                     const struct call *call, struct err *err)
+{
+    struct s3_request req;
+    struct s3_reply reply = {.x = NULL};
+    s3_request_init(&req, s3, "GET", "list uploads", NULL);
+    s3_add_query(&req, "uploads", NULL);
+    s3_add_query(&req, "prefix", s3->prefix);
+    if (key_marker != NULL)
+        s3_add_query(&req, "key-marker", key_marker);
+    if (id_marker != NULL)
+        s3_add_query(&req, "upload-id-marker", id_marker);
+    req.accept = accept_page;
+    req.accept_arg = p;
+    req.max_attempts = 2;
+    bool ok = s3_perform(s3, &req, call, &reply, err);
+    s3_reply_free(&reply);
+    return ok;
+}
+
+static bool abort_one(struct s3 *s3, const struct found *f, const struct call *call,
+                      struct err *err)
+{
+    struct s3_request req;
+    struct s3_reply reply = {.x = NULL};
+    size_t skip = strlen(s3->prefix);
+    if (strncmp(f->key, s3->prefix, skip) != 0 || f->key[skip] == '\0')
+        return true; /* not ours */
+    s3_request_init(&req, s3, "DELETE", "abort", f->key + skip);
+    s3_add_query(&req, "uploadId", f->id);
+    req.max_attempts = 2;
+    bool ok = s3_perform(s3, &req, call, &reply, err);
+    if (!ok && strcmp(reply.error.code, "NoSuchUpload") == 0)
+        ok = true;
+    s3_reply_free(&reply);
+    return ok;
+}
+
+bool s3_sweep(struct s3 *s3, int64_t older_than_s, size_t *aborted, const struct call *call,
+              struct err *err)
+{
+    char *key_marker = NULL, *id_marker = NULL;
+    bool ok = true, more = true;
+    struct page *p = calloc(1, sizeof(*p));
+    *aborted = 0;
+    if (p == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    while (ok && more) {
+        ok = get_page(s3, key_marker, id_marker, p, call, err);
+        for (size_t i = 0; ok && i < p->count; i++) {
+            if (p->found[i].begun_s == 0 || p->found[i].begun_s >= older_than_s)
+                continue;
+            ok = abort_one(s3, &p->found[i], call, err);
+            *aborted += ok;
+        }
+        more = ok && p->truncated && p->next_key != NULL;
+        free(key_marker);
+        free(id_marker);
+        key_marker = p->next_key;
+        id_marker = p->next_id;
+        p->next_key = p->next_id = NULL;
+    }
+    free(key_marker);
+    free(id_marker);
+    page_clear(p);
+    free(p);
+    return ok;
+}
