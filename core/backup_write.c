@@ -68,6 +68,11 @@ const char *backup_write_name(const struct backup_write *w)
     return w->info.name;
 }
 
+const struct member *backup_write_find(const struct backup_write *w, const char *path)
+{
+    return backup_index_find(w->index, path);
+}
+
 /* ---- partitions ---- */
 
 static void partition_key(const struct backup_write *w, unsigned number, char out[STORE_KEY_MAX])

@@ -37,7 +37,8 @@ struct backup_write_options {
 /* WAL-E's limits on one partition. */
 #define PARTITION_MAX_BYTES 1610612736u
 #define PARTITION_MAX_MEMBERS 6144u
-#define PARTITION_DEFAULT_BYTES (256u << 20)
+#define PARTITION_DEFAULT_BYTES (UINT64_C(256) << 20)
+#define PARTITION_SMALLEST (1u << 20)
 
 struct backup_write *backup_write_new(const struct backup_write_options *options, struct err *err);
 
@@ -54,6 +55,8 @@ bool backup_write_member(struct backup_write *w, const struct member *m, struct 
 
 /* What the members told so far. Borrowed; owned by W. */
 const struct backup_info *backup_write_info(const struct backup_write *w);
+/* The member that was written under that path, or NULL. Borrowed until the next member. */
+const struct member *backup_write_find(const struct backup_write *w, const char *path);
 /* "" until it is known. */
 const char *backup_write_name(const struct backup_write *w);
 

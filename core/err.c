@@ -102,6 +102,10 @@ const char *err_name(enum err_code code)
         return "unsupported";
     case ERR_STALE:
         return "stale";
+    case ERR_BUSY:
+        return "busy";
+    case ERR_NOT_EMPTY:
+        return "not empty";
     case ERR_FROZEN:
         return "frozen";
     }
@@ -130,6 +134,8 @@ bool err_transient(enum err_code code)
     case ERR_DENIED:
     case ERR_UNSUPPORTED:
     case ERR_STALE:
+    case ERR_BUSY:
+    case ERR_NOT_EMPTY:
     case ERR_FROZEN:
         return false;
     }

@@ -29,6 +29,8 @@ enum err_code {
     ERR_LOCAL,       /* a local system call failed; sys_errno has the reason */
     ERR_UNSUPPORTED, /* this store or this kind of file cannot do that */
     ERR_STALE,       /* this inode is not the one of that name any more: look the name up again */
+    ERR_BUSY,        /* not now: somebody uses it, or it is past the moment */
+    ERR_NOT_EMPTY,   /* a directory that still has something in it */
     ERR_FROZEN,      /* the object is in an archive storage class and must be restored first */
 };
 

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "fs/backups.h"
+#include "fs/new_backup.h"
 
 /* Links can come to point elsewhere. */
 #define LINK_VALID_S 1.0
@@ -106,7 +108,9 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
                        struct fs_entry *out, const struct call *call, struct err *err)
 {
     (void)pid;
-    struct node *node = find(fs, dir, name, CATALOG_MAX_AGE_MS, call, err);
+    struct node *node = new_backup_find(fs, dir, name);
+    if (node == NULL)
+        node = find(fs, dir, name, CATALOG_MAX_AGE_MS, call, err);
     if (node == NULL && err->code == ERR_ABSENT) /* it may just have been completed elsewhere */
         node = find(fs, dir, name, 0, call, err);
     if (node == NULL)
@@ -133,9 +137,65 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
     }
     catalog_unref(c);
     dir->done = true;
+    return ok && new_backup_list(fs, dir, err);
+}
+
+/* ---- writing ---- */
+
+/* Promise 8. */
+static bool backups_remove(struct fs *fs, const char *name, const struct call *call,
+                           struct err *err)
+{
+    if (fs->opt.read_only)
+        return err_set(err, ERR_DENIED, "basebackups/%s: the mount is read-only", name);
+    if (!fs->opt.allow_delete)
+        return err_set(err, ERR_DENIED,
+                       "basebackups/%s: walefs deletes nothing unless it is mounted with "
+                       "-o allow_delete",
+                       name);
+    struct call bounded = *call;
+    bounded.deadline_ms = DEADLINE_NONE; /* as long as it takes: an interrupt ends it */
+    bool ok = backup_delete(fs->opt.store, name, &bounded, err);
+    backup_set_changed(fs->backup_set);
+    if (ok)
+        log_info("the base backup %s has been deleted", name);
     return ok;
 }
 
-static const struct node_ops dir_ops = {
-    .getattr = dir_getattr, .lookup = dir_lookup, .list = dir_list};
+/* A backup that is being written is renamed to be completed. */
+static bool dir_rename(struct fs *fs, struct node *dir, const char *name, const char *new_name,
+                       bool no_replace, const struct call *call, struct err *err)
+{
+    (void)no_replace; /* a complete backup is never replaced */
+    struct node *top = new_backup_find(fs, dir, name);
+    if (top == NULL)
+        return err_set(err, ERR_DENIED, "basebackups/%s cannot be renamed", name);
+    struct node *over = find(fs, dir, new_name, 0, call, err);
+    bool ok = over == NULL && err->code == ERR_ABSENT;
+    if (over != NULL)
+        err_set(err, ERR_EXISTS, "basebackups/%s exists already", new_name);
+    node_unref(fs->inodes, over);
+    ok = ok && new_backup_rename(fs, top, new_name, call, err);
+    node_unref(fs->inodes, top);
+    return ok;
+}
+
+static bool dir_rmdir(struct fs *fs, struct node *dir, const char *name, const struct call *call,
+                      struct err *err)
+{
+    struct node *top = new_backup_find(fs, dir, name);
+    if (top != NULL) {
+        bool ok = new_backup_rmdir(fs, top, call, err);
+        node_unref(fs->inodes, top);
+        return ok;
+    }
+    return backups_remove(fs, name, call, err);
+}
+
+static const struct node_ops dir_ops = {.getattr = dir_getattr,
+                                        .lookup = dir_lookup,
+                                        .list = dir_list,
+                                        .mkdir = new_backup_mkdir,
+                                        .rename = dir_rename,
+                                        .rmdir = dir_rmdir};
 const struct node_template backups_dir_template = {.ops = &dir_ops};

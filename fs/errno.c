@@ -24,6 +24,10 @@ int fs_errno(const struct err *err)
         return ENOMEM;
     case ERR_UNSUPPORTED:
         return EOPNOTSUPP;
+    case ERR_BUSY:
+        return EBUSY;
+    case ERR_NOT_EMPTY:
+        return ENOTEMPTY;
     case ERR_STALE:
         return ESTALE;
     case ERR_NONE: /* a failure that forgot its reason: never success, never absence */

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "fs/backups.h"
+#include "fs/new_backup.h"
 #include "fs/node.h"
 #include "fs/wal.h"
 
@@ -68,6 +69,7 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
     }
     cancel_init(&fs->stop);
     pthread_mutex_init(&fs->handles_lock, NULL);
+    pthread_mutex_init(&fs->new_backups_lock, NULL);
     fs->opt = *options;
     fs->started_s = time(NULL);
     fs->persistence =
@@ -105,6 +107,7 @@ fail:
 void fs_stop(struct fs *fs)
 {
     cancel_fire(&fs->stop);
+    new_backups_stop(fs);
     fetcher_stop(fs->fetcher);
     backup_set_stop(fs->backup_set);
 }
@@ -115,10 +118,12 @@ void fs_free(struct fs *fs)
         return;
     while (fs->handles != NULL)
         fs_release(fs, fs->handles);
+    new_backups_free(fs);
     inode_table_free(fs->inodes);
     backup_set_free(fs->backup_set);
     fetcher_free(fs->fetcher);
     pthread_mutex_destroy(&fs->handles_lock);
+    pthread_mutex_destroy(&fs->new_backups_lock);
     cancel_destroy(&fs->stop);
     free(fs);
 }
@@ -295,6 +300,21 @@ bool fs_mkdir(struct fs *fs, uint64_t parent, const char *name, mode_t mode, str
         ok = refuse(err, "making a directory");
     else
         ok = name_ok(name, err) && dir->ops->mkdir(fs, dir, name, mode, out, call, err);
+    node_unref(fs->inodes, dir);
+    return ok;
+}
+
+bool fs_symlink(struct fs *fs, uint64_t parent, const char *name, const char *target,
+                struct fs_entry *out, const struct call *call, struct err *err)
+{
+    struct node *dir = get_node(fs, parent, err);
+    if (dir == NULL)
+        return false;
+    bool ok;
+    if (dir->ops->symlink == NULL)
+        ok = refuse(err, "making a link");
+    else
+        ok = name_ok(name, err) && dir->ops->symlink(fs, dir, name, target, out, call, err);
     node_unref(fs->inodes, dir);
     return ok;
 }

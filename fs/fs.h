@@ -25,12 +25,14 @@ struct fs_options {
     gid_t gid;
     bool true_owners; /* backups show the owners that their files had */
     bool read_only;
+    bool allow_delete;
     bool hard;                /* reads wait for the store for ever */
     int64_t soft_timeout_ms;  /* else for this long */
     int64_t write_timeout_ms; /* publishing gives up after this long without progress */
     const char *cache_dir;    /* where anonymous files go; borrowed */
     uint64_t cache_bytes;
     unsigned prefetch;
+    uint64_t partition_bytes; /* of base backups that are written */
 };
 
 struct fs *fs_new(const struct fs_options *options, struct err *err);
@@ -56,10 +58,13 @@ bool fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out, const struct c
                 struct err *err);
 
 struct fs_setattr {
-    bool set_size, set_mode, set_mtime;
+    bool set_size, set_mode, set_mtime, set_owner;
     uint64_t size;
     mode_t mode;
     int64_t mtime_s; /* INT64_MIN: now */
+    uint32_t mtime_ns;
+    uid_t uid; /* (uid_t)-1: as it is; gid likewise */
+    gid_t gid;
 };
 
 /* HANDLE may be NULL (by path). */
@@ -104,6 +109,8 @@ void fs_release(struct fs *fs, struct handle *handle);
 /* Counts a lookup as fs_lookup does. */
 bool fs_mkdir(struct fs *fs, uint64_t parent, const char *name, mode_t mode, struct fs_entry *out,
               const struct call *call, struct err *err);
+bool fs_symlink(struct fs *fs, uint64_t parent, const char *name, const char *target,
+                struct fs_entry *out, const struct call *call, struct err *err);
 bool fs_rmdir(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
               struct err *err);
 

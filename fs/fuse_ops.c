@@ -157,7 +157,11 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
         .set_mode = (to_set & FUSE_SET_ATTR_MODE) != 0,
         .mode = attr->st_mode,
         .set_mtime = (to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) != 0,
-        .mtime_s = (to_set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? INT64_MIN : attr->st_mtim.tv_sec};
+        .mtime_s = (to_set & FUSE_SET_ATTR_MTIME_NOW) != 0 ? INT64_MIN : attr->st_mtim.tv_sec,
+        .mtime_ns = (uint32_t)attr->st_mtim.tv_nsec,
+        .set_owner = (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0,
+        .uid = (to_set & FUSE_SET_ATTR_UID) != 0 ? attr->st_uid : (uid_t)-1,
+        .gid = (to_set & FUSE_SET_ATTR_GID) != 0 ? attr->st_gid : (gid_t)-1};
     begin(req, &r, false);
     if (fs_setattr(server->opt.fs, ino, &set, fi == NULL ? NULL : handle_of(fi), &entry, &r.call,
                    &err))
@@ -405,12 +409,21 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
     fuse_reply_err(req, EPERM);
 }
 
-static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
-    (void)link;
-    (void)parent;
-    (void)name;
-    fuse_reply_err(req, EPERM);
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct fs_entry entry;
+    struct err err = ERR_INIT;
+    begin(req, &r, false);
+    if (!fs_symlink(server->opt.fs, parent, name, target, &entry, &r.call, &err)) {
+        fail(req, "make the link", parent, name, &err);
+    } else {
+        struct fuse_entry_param e = entry_param(&entry);
+        if (fuse_reply_entry(req, &e) != 0)
+            fs_forget(server->opt.fs, entry.id, 1);
+    }
+    end(server, &r);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)

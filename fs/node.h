@@ -19,7 +19,9 @@ struct fs {
     struct node *wal;     /* a reference */
     struct node *backups; /* a reference */
     struct backup_set *backup_set;
-    int64_t started_s; /* what directories show as their time */
+    pthread_mutex_t new_backups_lock;
+    struct new_backup *new_backups; /* new_backups_lock: those that are being written */
+    int64_t started_s;              /* what directories show as their time */
     pthread_mutex_t handles_lock;
     struct handle *handles;        /* handles_lock */
     _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
@@ -61,6 +63,8 @@ struct node_ops {
     bool (*create)(struct fs *, struct node *dir, const char *name, int flags, mode_t mode,
                    pid_t pid, struct fs_entry *, struct handle **, const struct call *,
                    struct err *);
+    bool (*symlink)(struct fs *, struct node *dir, const char *name, const char *target,
+                    struct fs_entry *, const struct call *, struct err *);
     bool (*mkdir)(struct fs *, struct node *dir, const char *name, mode_t mode, struct fs_entry *,
                   const struct call *, struct err *);
     bool (*rmdir)(struct fs *, struct node *dir, const char *name, const struct call *,

@@ -383,13 +383,13 @@ static bool await_block(struct partition *p, size_t block, struct waiter *w, str
     return err_set(err, ERR_TIMEOUT, "%s: still on its way", p->key);
 }
 
-/* As many of the blocks from FIRST to LAST as are there. */
-static size_t mark_read(struct partition *p, size_t first, size_t last)
+static void remove_pin(struct partition_pin *pin)
 {
-    size_t i = first;
-    for (; i <= last && is_there(p, i); i++)
-        p->states[i] = BLOCK_READ;
-    return i;
+    struct partition_pin **slot = &pin->partition->pins;
+    while (*slot != pin)
+        slot = &(*slot)->next;
+    *slot = pin->next;
+    partition_unref_locked(pin->partition);
 }
 
 bool partition_read(struct partition *p, uint64_t offset, size_t size, int *fd, size_t *got,
@@ -411,26 +411,32 @@ bool partition_read(struct partition *p, uint64_t offset, size_t size, int *fd, 
     pin->last = (size_t)((offset + size - 1) / p->block_bytes);
     waiter_begin(&w, call, &c->lock, &c->changed);
     pthread_mutex_lock(&c->lock);
+    pin->partition = partition_ref_locked(p);
+    pin->next = p->pins;
+    p->pins = pin; /* what has come stays until all of it is there */
     want_next_partition(p, offset);
-    bool ok = await_block(p, pin->first, &w, err);
-    if (ok) {
-        uint64_t end = (uint64_t)mark_read(p, pin->first, pin->last) * p->block_bytes;
-        *got = offset + size < end ? size : (size_t)(end - offset);
-        struct partition_stream *s = stream_for(p, pin->last + 1);
-        if (s != NULL) /* what follows will be wanted */
-            want(p, s, pin->last);
-        pin->partition = partition_ref_locked(p);
-        pin->next = p->pins;
-        p->pins = pin;
-        *out = pin;
-        pin = NULL;
+    bool ok = true;
+    for (size_t i = pin->first; ok && i <= pin->last; i++) {
+        ok = await_block(p, i, &w, err);
+        if (ok)
+            p->states[i] = BLOCK_READ;
     }
+    struct partition_stream *s = ok ? stream_for(p, pin->last + 1) : NULL;
+    if (s != NULL) /* what follows will be wanted */
+        want(p, s, pin->last);
+    if (!ok)
+        remove_pin(pin);
     pthread_mutex_unlock(&c->lock);
     waiter_end(&w);
+    if (ok) {
+        *got = size;
+        *out = pin;
+        return true;
+    }
     free(pin);
-    if (!ok && err->code == ERR_TIMEOUT)
+    if (err->code == ERR_TIMEOUT)
         (void)call_alive(call, p->key, err); /* says so when it was an interrupt */
-    return ok;
+    return false;
 }
 
 void partition_done(struct partition_pin *pin)
@@ -439,11 +445,7 @@ void partition_done(struct partition_pin *pin)
         return;
     struct partition_cache *c = pin->partition->cache;
     pthread_mutex_lock(&c->lock);
-    struct partition_pin **slot = &pin->partition->pins;
-    while (*slot != pin)
-        slot = &(*slot)->next;
-    *slot = pin->next;
-    partition_unref_locked(pin->partition);
+    remove_pin(pin);
     pthread_mutex_unlock(&c->lock);
     free(pin);
 }

@@ -49,8 +49,8 @@ struct partition *partition_open(struct partition_cache *c, const struct partiti
                                  struct err *err);
 void partition_close(struct partition *p); /* NULL is allowed */
 
-/* Waits until up to SIZE bytes at OFFSET are decoded, and says where they lie: *GOT bytes (0 only
- * at the end of the stream) at the same OFFSET of *FD. They stay there until partition_done(PIN),
+/* Waits until SIZE bytes at OFFSET are decoded, and says where they lie: *GOT bytes (fewer only at
+ * the end of the stream) at the same OFFSET of *FD. They stay there until partition_done(PIN),
  * which the reader calls when they are copied out. Errors: the store's, the codec's. One attempt:
  * transient failures are for the caller to repeat. */
 struct partition_pin;

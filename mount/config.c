@@ -10,6 +10,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "core/backup_write.h"
 #include "core/store_file.h"
 
 #define MAX_CONNECTIONS 32u
@@ -326,8 +327,14 @@ static bool limits(struct config *c, const struct settings *s, struct err *err)
         !seconds(s, SET_STALL_TIMEOUT, 20, &c->stall_timeout_ms, err) ||
         !seconds(s, SET_REQUEST_TIMEOUT, 30, &c->request_timeout_ms, err) ||
         !seconds(s, SET_WRITE_TIMEOUT, 60, &c->write_timeout_ms, err) ||
-        !bytes(s, SET_CACHE_SIZE, UINT64_C(512) << 20, &c->cache_bytes, err))
+        !bytes(s, SET_CACHE_SIZE, UINT64_C(512) << 20, &c->cache_bytes, err) ||
+        !bytes(s, SET_PARTITION_SIZE, PARTITION_DEFAULT_BYTES, &c->partition_bytes, err))
         return false;
+    if (c->partition_bytes < PARTITION_SMALLEST || c->partition_bytes >= PARTITION_MAX_BYTES)
+        return err_set(err, ERR_INVALID,
+                       "partition_size=%s: between 1M and 1535M, as WAL-E's partitions are",
+                       setting_get(s, SET_PARTITION_SIZE));
+    c->allow_delete = setting_get(s, SET_ALLOW_DELETE) != NULL;
     if (setting_get(s, SET_PREFETCH) != NULL && !number(s, SET_PREFETCH, 64, &prefetch, err))
         return false;
     c->prefetch = (unsigned)prefetch;

@@ -32,6 +32,8 @@ struct config {
     char *cache_dir;
     char *ca_file; /* NULL: the system's */
     unsigned prefetch;
+    uint64_t partition_bytes;
+    bool allow_delete;
     uid_t uid;
     gid_t gid;
 

@@ -38,6 +38,8 @@ static const char text[] =
     "  cache_dir=DIR         where temporary files without a name go; default /var/tmp\n"
     "  cache_size=BYTES      decoded segments kept there (K, M, G); default 512M\n"
     "  prefetch=N            segments read ahead of a restore; default 8, 0 for none\n"
+    "  partition_size=BYTES  of the tar partitions of base backups; default 256M\n"
+    "  allow_delete          rmdir deletes base backups, rm deletes WAL that none needs\n"
     "Access:\n"
     "  allow_other           other users may use the mount, as file modes allow\n"
     "  uid=USER, gid=GROUP   who owns the files; default: who mounts\n"

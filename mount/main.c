@@ -140,7 +140,9 @@ static bool start(struct walefs *w, struct err *err)
                                           .write_timeout_ms = c->write_timeout_ms,
                                           .cache_dir = c->cache_dir,
                                           .cache_bytes = c->cache_bytes,
-                                          .prefetch = c->prefetch};
+                                          .prefetch = c->prefetch,
+                                          .partition_bytes = c->partition_bytes,
+                                          .allow_delete = c->allow_delete};
     w->fs = fs_new(&fs_options, err);
     if (w->fs == NULL)
         return false;

@@ -38,6 +38,8 @@ static const struct {
     [SET_CACHE_SIZE] = {.option = "cache_size"},
     [SET_CACHE_DIR] = {.option = "cache_dir"},
     [SET_PREFETCH] = {.option = "prefetch"},
+    [SET_PARTITION_SIZE] = {.option = "partition_size"},
+    [SET_ALLOW_DELETE] = {.option = "allow_delete", .flag = true},
     [SET_ALLOW_OTHER] = {.option = "allow_other", .flag = true},
     [SET_UID] = {.option = "uid"},
     [SET_GID] = {.option = "gid"},

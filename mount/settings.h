@@ -30,6 +30,8 @@ enum setting_id {
     SET_CACHE_SIZE,
     SET_CACHE_DIR,
     SET_PREFETCH,
+    SET_PARTITION_SIZE,
+    SET_ALLOW_DELETE,
     SET_ALLOW_OTHER,
     SET_UID,
     SET_GID,

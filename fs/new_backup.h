@@ -1,0 +1,118 @@
+/* A base backup that is being written: the directory basebackups/LABEL until it is committed.
+ *
+ * Two kinds of writers come here. pg_basebackup -Ft writes tar streams (base.tar, OID.tar), which
+ * are cut into partitions while they arrive; all else writes a tree of files (pg_basebackup -Fp,
+ * cp -a, rsync), each of which is staged on this host until some time after it was closed, and
+ * then becomes a member of a partition. The first file that is made decides.
+ *
+ * What commits: pg_basebackup's rename of backup_manifest.tmp to backup_manifest; or, for a
+ * directory called LABEL.partial, its rename to LABEL. Everything that goes wrong before fails the
+ * backup for good: nothing of it stays in the archive, and it can only be removed.
+ *
+ *     new_backup.c        life, commit, failure
+ *     new_backup_dir.c    directories and their entries
+ *     new_backup_file.c   open files
+ */
+#ifndef WALEFS_FS_NEW_BACKUP_H
+#define WALEFS_FS_NEW_BACKUP_H
+
+#include "core/backup_write.h"
+#include "fs/node.h"
+
+#define NEW_BACKUP_PARTIAL ".partial"
+
+enum new_kind { NEW_UNDECIDED, NEW_TARS, NEW_TREE };
+
+struct new_backup {
+    struct fs *fs;
+    struct new_backup *next; /* fs->new_backups_lock */
+    struct node *top;        /* the directory's node; a reference */
+    char label[INODE_NAME_MAX + 1];
+    bool partial; /* it was made as LABEL.partial */
+    struct cancel cancel;
+    struct call call; /* with that cancel */
+    int64_t made_s;
+    _Atomic unsigned refs;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    enum new_kind kind;     /* lock */
+    struct backup_write *w; /* lock for the pointer; used by who holds `writing` */
+    bool writing;           /* lock: somebody uses w */
+    bool failed, committed; /* lock */
+    struct err err;         /* lock: why it failed */
+    struct node **nodes;    /* lock: everything below, in the order it was made; references */
+    size_t count, cap;      /* lock */
+    size_t queued;          /* lock: closed files that are not packed */
+    uint64_t queued_bytes;  /* lock */
+};
+
+/* What a node below stands for: node->data. */
+struct new_file {
+    struct new_backup *backup; /* a reference, from the moment it is made */
+    mode_t type;               /* S_IFDIR, S_IFREG, S_IFLNK; fixed */
+    bool tar;                  /* a stream that is consumed while it is written; fixed */
+    /* the backup's lock guards the rest */
+    uint32_t mode;
+    uid_t uid;
+    gid_t gid;
+    int64_t mtime_s;
+    uint32_t mtime_ns;
+    uint64_t size;
+    char *link;
+    int fd;           /* staged content; -1 for none */
+    unsigned writers; /* open handles that may write */
+    bool queued;      /* closed, and counted in backup->queued */
+    bool packed;      /* a member of a partition: cannot be changed any more */
+    struct tar_stream *stream;
+};
+
+extern const struct node_ops new_dir_ops, new_file_ops, new_link_ops;
+
+/* basebackups/: making, finding, committing by rename, removing. */
+bool new_backup_mkdir(struct fs *fs, struct node *backups, const char *name, mode_t mode,
+                      struct fs_entry *out, const struct call *call, struct err *err);
+/* The node of a backup that is being written under that name, with a reference; NULL for none. */
+struct node *new_backup_find(struct fs *fs, struct node *backups, const char *name);
+bool new_backup_list(struct fs *fs, struct dir *dir, struct err *err);
+bool new_backup_rename(struct fs *fs, struct node *top, const char *new_name,
+                       const struct call *call, struct err *err);
+bool new_backup_rmdir(struct fs *fs, struct node *top, const struct call *call, struct err *err);
+
+void new_backups_stop(struct fs *fs); /* fails all; before pool_free */
+void new_backups_free(struct fs *fs); /* after it */
+
+/* ---- between the sources named above ---- */
+
+struct new_backup *new_backup_ref(struct new_backup *nb);
+void new_backup_unref(struct new_backup *nb);
+
+/* The backup has failed for REASON: it is logged, uploads end, what was stored is removed in the
+ * background. Returns false, with ERR = REASON. */
+bool new_backup_fail(struct new_backup *nb, const struct err *reason, struct err *err);
+/* False with the reason when it has failed, or is committed. */
+bool new_backup_alive(struct new_backup *nb, struct err *err);
+
+/* The right to use nb->w, made when there is none yet; one at a time. */
+struct backup_write *new_backup_take(struct new_backup *nb, struct err *err);
+void new_backup_give(struct new_backup *nb);
+
+/* Everything is here: packs what is staged, and commits. */
+bool new_backup_commit(struct new_backup *nb, struct err *err);
+
+/* NODE's file becomes a member now. */
+bool new_backup_pack(struct new_backup *nb, struct node *node, struct err *err);
+/* Packs the oldest closed files when there are too many. */
+bool new_backup_pack_some(struct new_backup *nb, struct err *err);
+
+/* The path of NODE below the backup's directory. */
+bool new_backup_path(struct new_backup *nb, const struct node *node, char *out, size_t cap);
+
+/* A handle for NODE; PID opens it. */
+struct handle *new_handle(struct fs *fs, struct node *node, int flags, pid_t pid, struct err *err);
+/* Ends a tar stream that nobody will finish, and waits for its reader. NULL is allowed. */
+void tar_stream_end(struct tar_stream *s);
+/* Has the stream been read to its end, soundly? */
+bool tar_stream_done(struct tar_stream *s, struct err *err);
+
+#endif
