@@ -6,6 +6,9 @@
 #include "core/backup_write_impl.h"
 #include "core/codec.h"
 #include "core/log.h"
+#include "core/part_sink.h"
+
+#define COPY_PART_BYTES (8u << 20)
 
 static void object_key(const struct backup_write *w, const char *rest, char out[STORE_KEY_MAX])
 {
@@ -60,6 +63,38 @@ static bool put_text(struct backup_write *w, const char *rest, const char *text,
     return w->opt.store->ops->put(w->opt.store, key, &put, NULL, w->opt.call, err);
 }
 
+/* Copies through this host, for stores that cannot copy (Ceph does not where it encrypts). */
+static bool copy_through(struct backup_write *w, const char *from, const char *to,
+                         struct store_info *info, struct err *err)
+{
+    struct store *store = w->opt.store;
+    struct store_info of_from;
+    struct sink *out = NULL;
+    const struct part_sink_options options = {.store = store,
+                                              .pool = w->opt.pool,
+                                              .key = to,
+                                              .part_bytes = COPY_PART_BYTES,
+                                              .parallel = 2,
+                                              .stall_ms = w->opt.stall_ms,
+                                              .call = w->opt.call,
+                                              .info = info};
+    struct source *body = store->ops->get(store, from, 0, UINT64_MAX, &of_from, w->opt.call, err);
+    if (body != NULL)
+        out = part_sink_new(&options, err);
+    bool ok = out != NULL && stream_copy(body, out, err) && out->finish(out, err);
+    sink_close(out);
+    source_close(body);
+    return ok;
+}
+
+static bool copy_object(struct backup_write *w, const char *from, const char *to,
+                        struct store_info *info, struct err *err)
+{
+    if (w->opt.store->ops->copy(w->opt.store, from, to, info, w->opt.call, err))
+        return true;
+    return err->code == ERR_UNSUPPORTED && copy_through(w, from, to, info, err);
+}
+
 /* What was stored before the name was known. */
 static bool move_temporaries(struct backup_write *w, struct err *err)
 {
@@ -71,7 +106,7 @@ static bool move_temporaries(struct backup_write *w, struct err *err)
             continue;
         (void)snprintf(rest, sizeof(rest), "/tar_partitions/part_%08zu.tar.lzo", i);
         object_key(w, rest, key);
-        if (!w->opt.store->ops->copy(w->opt.store, b->key, key, &info, w->opt.call, err))
+        if (!copy_object(w, b->key, key, &info, err))
             return false;
         struct index_partition *part = &w->index->partitions[i];
         if (info.size != part->stored_size)

@@ -47,7 +47,6 @@ bool s3_copy(struct store *store, const char *from, const char *to, struct store
              const struct call *call, struct err *err)
 {
     struct s3 *s3 = (struct s3 *)store;
-    static const struct store_body empty = {.mem = ""};
     struct buf name = BUF_INIT(NAME_MAX_BYTES);
     struct s3_request req;
     struct s3_reply reply = {.x = NULL};
@@ -60,7 +59,6 @@ bool s3_copy(struct store *store, const char *from, const char *to, struct store
         s3_request_init(&req, s3, "PUT", "copy to", to);
         s3_add_header(&req, "x-amz-copy-source", buf_str(&name));
         s3_add_object_headers(s3, &req, NULL, 0, NULL);
-        req.body = &empty;
         req.accept = accept_copy;
         req.accept_arg = &copied;
         ok = s3_perform(s3, &req, call, &reply, err);

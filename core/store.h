@@ -137,7 +137,8 @@ struct store_ops {
     void (*upload_abort)(struct store_upload *, const struct call *);
 
     /* Makes TO a copy of FROM, metadata included, without moving the bytes through this host where
-     * the store can; TO may exist and is replaced. INFO (may be NULL) gets TO's etag and size. */
+     * the store can; TO may exist and is replaced. ERR_UNSUPPORTED when this store does not copy
+     * this object. INFO (may be NULL) gets TO's etag and size. */
     bool (*copy)(struct store *, const char *from, const char *to, struct store_info *info,
                  const struct call *, struct err *);
 
