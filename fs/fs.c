@@ -11,6 +11,7 @@
 #include "fs/new_backup.h"
 #include "fs/node.h"
 #include "fs/wal.h"
+#include "fs/wal_delete.h"
 
 static bool refuse(struct err *err, const char *what)
 {
@@ -91,7 +92,8 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
     fs->inodes = inode_table_new(&root, err);
     fs->fetcher = fs->inodes == NULL ? NULL : fetcher_new(&fetch, err);
     fs->backup_set = fs->fetcher == NULL ? NULL : backup_set_new(&backups, err);
-    if (fs->backup_set == NULL)
+    fs->wal_delete = fs->backup_set == NULL ? NULL : wal_delete_new(fs, err);
+    if (fs->wal_delete == NULL)
         goto fail;
     struct node *top = inode_get(fs->inodes, INODE_ROOT);
     fs->wal = inode_obtain(fs->inodes, top, "wal", &wal_dir_template, err);
@@ -107,6 +109,7 @@ fail:
 void fs_stop(struct fs *fs)
 {
     cancel_fire(&fs->stop);
+    wal_delete_stop(fs->wal_delete);
     new_backups_stop(fs);
     fetcher_stop(fs->fetcher);
     backup_set_stop(fs->backup_set);
@@ -120,6 +123,7 @@ void fs_free(struct fs *fs)
         fs_release(fs, fs->handles);
     new_backups_free(fs);
     inode_table_free(fs->inodes);
+    wal_delete_free(fs->wal_delete);
     backup_set_free(fs->backup_set);
     fetcher_free(fs->fetcher);
     pthread_mutex_destroy(&fs->handles_lock);

@@ -96,7 +96,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     conn->max_write = 1u << 20;
     conn->max_background = MAX_BACKGROUND;
     conn->congestion_threshold = MAX_BACKGROUND;
-    conn->time_gran = 1000000000;
+    conn->time_gran = 1;
 }
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -434,7 +434,6 @@ static bool new_rename(struct fs *fs, struct node *dir, const char *name, const 
     return ok;
 }
 
-/* The last thing that pg_basebackup does before its rename. */
 static bool new_open(struct fs *fs, struct node *node, int flags, pid_t pid, struct handle **handle,
                      const struct call *call, struct err *err)
 {
@@ -548,8 +547,13 @@ bool new_backup_rename(struct fs *fs, struct node *top, const char *new_name,
     struct new_backup *nb = backup_of(top);
     if (!new_backup_alive(nb, err))
         return false;
-    if (nb->partial && strcmp(new_name, nb->label) == 0)
-        return new_backup_commit(nb, err);
+    if (nb->partial && strcmp(new_name, nb->label) == 0) {
+        if (new_backup_commit(nb, err))
+            return true;
+        if (err->code == ERR_INVALID) /* of EINVAL mv says that a directory is moved into itself */
+            err->code = ERR_DENIED;
+        return false;
+    }
     return err_set(err, ERR_INVALID,
                    "basebackups/%s%s: the only rename of a backup is from LABEL" NEW_BACKUP_PARTIAL
                    " to LABEL, which completes it",

@@ -19,6 +19,7 @@ struct fs {
     struct node *wal;     /* a reference */
     struct node *backups; /* a reference */
     struct backup_set *backup_set;
+    struct wal_delete *wal_delete;
     pthread_mutex_t new_backups_lock;
     struct new_backup *new_backups; /* new_backups_lock: those that are being written */
     int64_t started_s;              /* what directories show as their time */

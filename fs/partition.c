@@ -328,7 +328,7 @@ static struct partition_stream *stream_for(struct partition *p, size_t block)
     size_t reach = partition_is_seekable(p) ? REACH_BYTES / p->block_bytes : SIZE_MAX;
     struct partition_stream *best = NULL;
     for (struct partition_stream *s = p->streams; s != NULL; s = s->next)
-        if (s->next_block <= block && block - s->next_block <= reach &&
+        if (!s->go_away && s->next_block <= block && block - s->next_block <= reach &&
             (best == NULL || s->next_block > best->next_block))
             best = s;
     return best;

@@ -26,6 +26,8 @@ struct partition_stream {
     size_t limit;                  /* the block before which it waits for a reader */
     size_t window;                 /* how many blocks it may be ahead; grows as it is followed */
     int64_t wanted_ms;             /* when a reader last wanted something of it */
+    bool waits;                    /* for a reader */
+    bool go_away;                  /* its place is needed by another */
 };
 
 struct partition {

@@ -9,6 +9,7 @@
 
 /* A stream that nobody has wanted anything of for so long ends. */
 #define IDLE_MS 5000
+#define WAITING_MAX 2u
 #define FIRST_WINDOW_BYTES (1u << 20)
 #define AHEAD_WINDOW_BYTES (16u << 20)
 
@@ -45,10 +46,13 @@ static bool await_reader(struct run *r, struct err *err)
         waiter_begin(&w, &patience, &c->lock, &c->changed);
         pthread_mutex_lock(&c->lock);
         bool waited = true;
-        while (!may_go_on(r) && waited)
+        r->stream->waits = true;
+        while (!may_go_on(r) && waited && !r->stream->go_away)
             waited = waiter_wait(&w);
+        r->stream->waits = false;
         bool go = may_go_on(r);
-        alive = !cancel_fired(&c->stop) && now_ms() < r->stream->wanted_ms + IDLE_MS;
+        alive = !r->stream->go_away && !cancel_fired(&c->stop) &&
+                now_ms() < r->stream->wanted_ms + IDLE_MS;
         pthread_mutex_unlock(&c->lock);
         waiter_end(&w);
         if (go)
@@ -236,6 +240,26 @@ static void stream_job(void *arg)
     free(s);
 }
 
+/* A decryption that waits for its reader holds a gpg process: a few may, those wanted last. */
+static void make_place(struct partition_cache *c)
+{
+    unsigned waiting = 0;
+    struct partition_stream *oldest = NULL;
+    for (struct partition *p = c->table; p != NULL; p = p->in_table) {
+        for (struct partition_stream *s = p->streams; s != NULL; s = s->next) {
+            if (!p->index.encrypted || !s->waits || s->go_away)
+                continue;
+            waiting++;
+            if (oldest == NULL || s->wanted_ms < oldest->wanted_ms)
+                oldest = s;
+        }
+    }
+    if (waiting < WAITING_MAX)
+        return;
+    oldest->go_away = true;
+    pthread_cond_broadcast(&c->changed);
+}
+
 bool partition_stream_start(struct partition *p, size_t block, bool background, struct err *err)
 {
     struct partition_stream *s = calloc(1, sizeof(*s));
@@ -247,6 +271,7 @@ bool partition_stream_start(struct partition *p, size_t block, bool background, 
     s->window = (background ? AHEAD_WINDOW_BYTES : FIRST_WINDOW_BYTES) / p->block_bytes;
     s->limit = s->next_block + s->window;
     s->wanted_ms = now_ms();
+    make_place(p->cache);
     s->next = p->streams;
     p->streams = s;
     if (pool_submit(p->cache->opt.pool, stream_job, s, err))

@@ -6,6 +6,7 @@
 
 #include "core/log.h"
 #include "fs/wal.h"
+#include "fs/wal_delete.h"
 
 #define SHORTEST_PATIENCE_MS 200
 
@@ -208,7 +209,7 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
     if (node == NULL) {
         if (wal_name_parse(name).kind == WAL_OTHER)
             return err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
-        if (take_absence(dir->data, name, pid))
+        if (wal_delete_has(fs->wal_delete, name) || take_absence(dir->data, name, pid))
             return err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
         struct wal_stat st;
         struct call bounded = *call;
@@ -282,7 +283,7 @@ static bool list_page(struct fs *fs, struct dir *dir, const struct store_page *p
     for (size_t i = 0; i < page->count; i++) {
         char name[WAL_NAME_MAX];
         const struct store_entry *e = &page->entries[i];
-        if (e->is_prefix || !wal_name_of_key(e->key, name))
+        if (e->is_prefix || !wal_name_of_key(e->key, name) || wal_delete_has(fs->wal_delete, name))
             continue;
         bool segment = wal_name_parse(name).kind == WAL_SEGMENT;
         if (segment && !asked)
@@ -377,12 +378,26 @@ out:
 
 /* ---- unlinking ---- */
 
+static bool unlink_archived(struct fs *fs, struct node *dir, const char *name,
+                            const struct call *call, struct err *err)
+{
+    if (!wal_delete_add(fs->wal_delete, name, call, err))
+        return false;
+    fetcher_drop(fs->fetcher, name);
+    struct node *node = inode_find(fs->inodes, dir, name);
+    if (node != NULL) {
+        node_unlink(fs->inodes, node);
+        wal_dir_unkeep(fs, node);
+    }
+    node_unref(fs->inodes, node);
+    return true;
+}
+
 static bool dir_unlink(struct fs *fs, struct node *dir, const char *name, const struct call *call,
                        struct err *err)
 {
-    (void)call;
     if (wal_name_parse(name).kind != WAL_OTHER)
-        return err_set(err, ERR_DENIED, "wal/%s is archived: walefs does not delete it", name);
+        return unlink_archived(fs, dir, name, call, err);
     struct node *node = find_staged(fs, dir, name);
     if (node == NULL)
         return err_set(err, ERR_ABSENT, "wal/%s: no such file", name);

@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "core/wal_check.h"
 #include "fs/wal.h"
+#include "fs/wal_delete.h"
 
 #define META_DIGEST "walefs-digest"
 #define COMPARE_CHUNK (256u * 1024u)
@@ -150,6 +151,8 @@ bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t w
     uint64_t version = stage_version(stage);
     if (fs->opt.read_only)
         return err_set(err, ERR_DENIED, "wal/%s: the mount is read-only", name);
+    if (!wal_delete_take_back(fs->wal_delete, name, call, err))
+        return false;
     if (!wal_key_of_name(name, key, sizeof(key)) ||
         !check(name, stage_fd(stage), stage_size(stage), &segment_size, err))
         return err_context(err, "refused");

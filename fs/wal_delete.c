@@ -1,0 +1,278 @@
+#include "fs/wal_delete.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/waiter.h"
+#include "core/wal_name.h"
+#include "fs/backup_start.h"
+#include "fs/backups.h"
+
+/* pg_archivecleanup unlinks one after the other: the next ones come soon. */
+#define GATHER_MS 100
+#define RETRY_MS 3000
+#define LAST_ATTEMPT_MS 10000
+#define BATCH 1000u
+
+struct doomed {
+    char name[WAL_NAME_MAX];
+    bool sent; /* in the batch that is being deleted */
+};
+
+struct wal_delete {
+    struct fs *fs;
+    struct cancel stop;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct doomed *doomed;       /* lock */
+    size_t count, cap;           /* lock */
+    bool running;                /* lock: a job is at work */
+    struct catalog *catalog;     /* lock: which backups the limit below is of; a reference */
+    struct backup_position keep; /* lock: WAL from here on stays; tli 0: no backup */
+};
+
+struct wal_delete *wal_delete_new(struct fs *fs, struct err *err)
+{
+    struct wal_delete *d = calloc(1, sizeof(*d));
+    if (d == NULL) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    d->fs = fs;
+    cancel_init(&d->stop);
+    pthread_mutex_init(&d->lock, NULL);
+    waiter_cond_init(&d->changed);
+    return d;
+}
+
+void wal_delete_stop(struct wal_delete *d)
+{
+    cancel_fire(&d->stop);
+}
+
+void wal_delete_free(struct wal_delete *d)
+{
+    if (d == NULL)
+        return;
+    if (d->count > 0)
+        log_warn("%zu WAL files that were deleted are still in the archive", d->count);
+    catalog_unref(d->catalog);
+    free(d->doomed);
+    pthread_cond_destroy(&d->changed);
+    pthread_mutex_destroy(&d->lock);
+    cancel_destroy(&d->stop);
+    free(d);
+}
+
+/* ---- what must stay ---- */
+
+/* The start of the oldest complete backup. A backup whose own position is not known (WAL-E got some
+ * names wrong) is looked into. */
+static bool oldest_start(struct fs *fs, const struct catalog *c, struct backup_position *keep,
+                         const struct call *call, struct err *err)
+{
+    *keep = (struct backup_position){.tli = 0};
+    for (size_t i = 0; i < c->count; i++) {
+        struct backup_position start = c->backups[i].info.start;
+        if (!c->backups[i].info.start_sure &&
+            !backup_start(fs, c->backups[i].info.name, &start, call, err))
+            return err_context(err, "where %s begins is not known, and so not which WAL it needs",
+                               c->backups[i].info.name);
+        if (keep->tli == 0 || start.lsn < keep->lsn)
+            *keep = start;
+    }
+    return true;
+}
+
+static bool find_limit(struct wal_delete *d, struct backup_position *keep, const struct call *call,
+                       struct err *err)
+{
+    struct catalog *c = backups_catalog(d->fs, CATALOG_MAX_AGE_MS, call, err);
+    if (c == NULL)
+        return false;
+    pthread_mutex_lock(&d->lock);
+    bool known = d->catalog == c;
+    *keep = d->keep;
+    pthread_mutex_unlock(&d->lock);
+    if (!known && !oldest_start(d->fs, c, keep, call, err)) {
+        catalog_unref(c);
+        return false;
+    }
+    pthread_mutex_lock(&d->lock);
+    struct catalog *old = d->catalog;
+    d->catalog = c;
+    d->keep = *keep;
+    pthread_mutex_unlock(&d->lock);
+    catalog_unref(old);
+    return true;
+}
+
+/* The LSN behind the last byte of NAME's segment. */
+static uint64_t segment_end(const struct wal_name *n, uint32_t segment_size)
+{
+    return ((uint64_t)n->log << 32) + ((uint64_t)n->seg + 1) * segment_size;
+}
+
+static bool may_go(struct wal_delete *d, const char *name, const struct call *call, struct err *err)
+{
+    struct fs *fs = d->fs;
+    struct wal_name n = wal_name_parse(name);
+    struct backup_position keep;
+    if (fs->opt.read_only || !fs->opt.allow_delete)
+        return err_set(err, ERR_DENIED,
+                       "wal/%s is archived: walefs deletes nothing unless it is mounted with "
+                       "-o allow_delete",
+                       name);
+    if (n.kind == WAL_HISTORY)
+        return err_set(err, ERR_DENIED, "wal/%s: history files are never deleted", name);
+    if (!find_limit(d, &keep, call, err))
+        return false;
+    /* a size that is not known yet: the largest, with which the segment ends latest */
+    uint32_t size = fs->segment_size != 0 ? fs->segment_size : WAL_SEGMENT_MAX;
+    return keep.tli == 0 || segment_end(&n, size) <= keep.lsn ||
+           err_set(err, ERR_DENIED,
+                   "wal/%s is needed by a base backup that begins at %" PRIX32 "/%" PRIX32
+                   ": delete that backup first",
+                   name, (uint32_t)(keep.lsn >> 32), (uint32_t)keep.lsn);
+}
+
+/* ---- the job ---- */
+
+static size_t send_batch(struct wal_delete *d, char (*keys)[WAL_NAME_MAX + 16])
+{
+    size_t n = 0;
+    pthread_mutex_lock(&d->lock);
+    while (n < d->count && n < BATCH) {
+        d->doomed[n].sent = true;
+        (void)wal_key_of_name(d->doomed[n].name, keys[n], sizeof(keys[n]));
+        n++;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return n;
+}
+
+/* The first N were sent; new ones have been put behind them. */
+static void batch_done(struct wal_delete *d, size_t n, bool ok)
+{
+    pthread_mutex_lock(&d->lock);
+    if (ok) {
+        d->count -= n;
+        memmove(d->doomed, d->doomed + n, d->count * sizeof(*d->doomed));
+    }
+    for (size_t i = 0; !ok && i < n; i++)
+        d->doomed[i].sent = false;
+    pthread_cond_broadcast(&d->changed);
+    pthread_mutex_unlock(&d->lock);
+}
+
+static bool delete_batch(struct wal_delete *d, const struct call *call, struct err *err)
+{
+    char(*keys)[WAL_NAME_MAX + 16] = calloc(BATCH, sizeof(*keys));
+    const char **list = calloc(BATCH, sizeof(*list));
+    bool ok = keys != NULL && list != NULL;
+    size_t n = ok ? send_batch(d, keys) : 0;
+    for (size_t i = 0; i < n; i++)
+        list[i] = keys[i];
+    struct store *store = d->fs->opt.store;
+    if (!ok)
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+    else
+        ok = store->ops->remove(store, list, n, call, err);
+    batch_done(d, n, ok);
+    if (ok)
+        log_info("%zu WAL files have been deleted", n);
+    free(list);
+    free(keys);
+    return ok;
+}
+
+static void delete_job(void *arg)
+{
+    struct wal_delete *d = arg;
+    bool more = cancel_sleep_ms(&d->stop, GATHER_MS) || true;
+    while (more) {
+        struct err err = ERR_INIT;
+        bool last = cancel_fired(&d->stop);
+        const struct call call = {.cancel = last ? NULL : &d->stop,
+                                  .deadline_ms = last ? now_ms() + LAST_ATTEMPT_MS : DEADLINE_NONE};
+        bool ok = delete_batch(d, &call, &err);
+        if (!ok && !last && !cancel_fired(&d->stop)) {
+            log_warn("deleting WAL: waiting: %s", err.text);
+            (void)cancel_sleep_ms(&d->stop, RETRY_MS);
+        }
+        pthread_mutex_lock(&d->lock);
+        more = d->count > 0 && (ok || !last);
+        d->running = more;
+        pthread_mutex_unlock(&d->lock);
+    }
+}
+
+bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *call,
+                    struct err *err)
+{
+    if (!may_go(d, name, call, err))
+        return false;
+    bool ok = true;
+    pthread_mutex_lock(&d->lock);
+    if (d->count == d->cap) {
+        size_t cap = d->cap == 0 ? 64 : d->cap * 2;
+        struct doomed *more = realloc(d->doomed, cap * sizeof(*more));
+        ok = more != NULL;
+        if (ok) {
+            d->doomed = more;
+            d->cap = cap;
+        }
+    }
+    if (ok) {
+        d->doomed[d->count] = (struct doomed){.sent = false};
+        strcpy(d->doomed[d->count++].name, name); /* one of PostgreSQL's names */
+    }
+    bool start = ok && !d->running;
+    d->running = d->running || start;
+    pthread_mutex_unlock(&d->lock);
+    if (!ok)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    if (!start || pool_submit(d->fs->opt.pool, delete_job, d, err))
+        return true;
+    pthread_mutex_lock(&d->lock);
+    d->running = false;
+    d->count--;
+    pthread_mutex_unlock(&d->lock);
+    return false;
+}
+
+/* With the lock held: its place, or count. */
+static size_t place_of(const struct wal_delete *d, const char *name)
+{
+    size_t i = 0;
+    while (i < d->count && strcmp(d->doomed[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+bool wal_delete_has(struct wal_delete *d, const char *name)
+{
+    pthread_mutex_lock(&d->lock);
+    bool has = place_of(d, name) < d->count;
+    pthread_mutex_unlock(&d->lock);
+    return has;
+}
+
+bool wal_delete_take_back(struct wal_delete *d, const char *name, const struct call *call,
+                          struct err *err)
+{
+    struct waiter w;
+    bool waited = true;
+    waiter_begin(&w, call, &d->lock, &d->changed);
+    pthread_mutex_lock(&d->lock);
+    size_t i;
+    while ((i = place_of(d, name)) < d->count && waited)
+        waited = waiter_wait(&w); /* its deletion, which was promised, comes first */
+    bool gone = i == d->count;
+    pthread_mutex_unlock(&d->lock);
+    waiter_end(&w);
+    return gone || err_set(err, ERR_UNAVAILABLE, "wal/%s is still being deleted", name);
+}
