@@ -4,16 +4,12 @@
 #include <string.h>
 
 #include "core/backup_write_impl.h"
+#include "core/catalog.h"
 #include "core/codec.h"
 #include "core/log.h"
 #include "core/part_sink.h"
 
 #define COPY_PART_BYTES (8u << 20)
-
-static void object_key(const struct backup_write *w, const char *rest, char out[STORE_KEY_MAX])
-{
-    (void)snprintf(out, STORE_KEY_MAX, BACKUP_PREFIX "%s%s", w->info.name, rest);
-}
 
 /* ---- is it a backup? ---- */
 
@@ -57,7 +53,7 @@ static bool put_text(struct backup_write *w, const char *rest, const char *text,
                      struct err *err)
 {
     char key[STORE_KEY_MAX];
-    object_key(w, rest, key);
+    backup_write_key(w, rest, key);
     const struct store_put put = {.body = {.mem = text, .size = strlen(text)},
                                   .only_if_absent = if_absent};
     return w->opt.store->ops->put(w->opt.store, key, &put, NULL, w->opt.call, err);
@@ -95,33 +91,21 @@ static bool copy_object(struct backup_write *w, const char *from, const char *to
     return err->code == ERR_UNSUPPORTED && copy_through(w, from, to, info, err);
 }
 
-/* What was stored before the name was known. */
-static bool move_temporaries(struct backup_write *w, struct err *err)
+/* What was begun before the name was known. The originals stay until the backup is complete. */
+static bool copy_temporaries(struct backup_write *w, struct err *err)
 {
     for (size_t i = 0; i < w->count; i++) {
-        char rest[64], key[STORE_KEY_MAX];
-        struct begun *b = &w->begun[i];
+        char key[STORE_KEY_MAX];
         struct store_info info;
-        if (!b->temporary)
-            continue;
-        (void)snprintf(rest, sizeof(rest), "/tar_partitions/part_%08zu.tar.lzo", i);
-        object_key(w, rest, key);
-        if (!copy_object(w, b->key, key, &info, err))
-            return false;
         struct index_partition *part = &w->index->partitions[i];
+        if (!w->begun[i].temporary)
+            continue;
+        backup_write_partition_key(w, i, key);
+        if (!copy_object(w, w->begun[i].key, key, &info, err))
+            return false;
         if (info.size != part->stored_size)
             return err_set(err, ERR_CORRUPT, "%s: the store's copy has another size", key);
         strcpy(part->etag, info.etag);
-        const char *old[] = {b->key};
-        struct err ignored = ERR_INIT;
-        if (!w->opt.store->ops->remove(w->opt.store, old, 1, w->opt.call, &ignored))
-            log_warn("%s stays behind: %s", b->key, ignored.text);
-        char *copy = strdup(key);
-        if (copy == NULL)
-            return err_set(err, ERR_NO_MEMORY, "out of memory");
-        free(b->key);
-        b->key = copy;
-        b->temporary = false;
     }
     return true;
 }
@@ -164,7 +148,7 @@ static bool store_index(struct backup_write *w, struct err *err)
     bool ok =
         text != NULL && codec_encode(w->opt.pgp, text, &coded.base, false, NULL, w->opt.call, err);
     source_close(text);
-    object_key(w, "/tar_partitions/" BACKUP_INDEX_NAME, key);
+    backup_write_key(w, INDEX_REST, key);
     const struct store_put put = {.body = {.mem = coded.data, .size = coded.len}};
     ok = ok && w->opt.store->ops->put(w->opt.store, key, &put, NULL, w->opt.call, err);
     free(coded.data);
@@ -185,54 +169,70 @@ static bool note_checksums(struct backup_write *w, struct err *err)
            err_set(err, ERR_NO_MEMORY, "out of memory");
 }
 
-/* Is the sentinel that is there the one that we sent? The answer to a put can get lost. */
-static bool is_our_sentinel(struct backup_write *w, const char *text)
+/* Is all of it there, and still ours? Somebody may have taken it for a dead writer's. */
+static bool check_stored(struct backup_write *w, struct err *err)
 {
-    char key[STORE_KEY_MAX];
-    struct store_info info;
-    struct err ignored = ERR_INIT;
-    object_key(w, BACKUP_SENTINEL_SUFFIX, key);
-    struct source *body =
-        w->opt.store->ops->get(w->opt.store, key, 0, UINT64_MAX, &info, w->opt.call, &ignored);
-    size_t n = strlen(text);
-    char *have = malloc(n + 1);
-    ssize_t got = body == NULL || have == NULL ? -1 : source_read_full(body, have, n + 1, &ignored);
-    bool same = got == (ssize_t)n && memcmp(have, text, n) == 0;
-    source_close(body);
-    free(have);
-    return same;
+    char key[STORE_KEY_MAX], text[GUARD_TEXT_MAX];
+    struct backup_objects objects;
+    backup_write_key(w, GUARD_REST, key);
+    backup_write_guard_text(w, text);
+    enum holder holder = backup_write_holder(w, key, text, w->opt.call, err);
+    if (holder == HOLDER_UNKNOWN)
+        return false;
+    bool ok = holder == HOLDER_US ||
+              err_set(err, ERR_EXISTS,
+                      "%s was removed by somebody, or taken over, while it was being written",
+                      w->info.name);
+    if (!ok || !backup_objects_load(w->opt.store, w->info.name, &objects, w->opt.call, err))
+        return false;
+    ok = objects.partition_count == w->count;
+    for (size_t i = 0; ok && i < w->count; i++) /* they come first, by number */
+        ok = objects.objects[i].number == i &&
+             objects.objects[i].size == w->index->partitions[i].stored_size;
+    backup_objects_free(&objects);
+    return ok ||
+           err_set(err, ERR_CORRUPT,
+                   "%s: the store does not have all partitions as they were stored", w->info.name);
 }
 
 static bool store_sentinel(struct backup_write *w, struct err *err)
 {
-    char *text = note_checksums(w, err) ? sentinel_format(&w->info, err) : NULL;
-    if (text == NULL)
+    char key[STORE_KEY_MAX];
+    w->sentinel = note_checksums(w, err) ? sentinel_format(&w->info, err) : NULL;
+    if (w->sentinel == NULL)
         return false;
-    w->sentinel_tried = true;
-    bool ok = put_text(w, BACKUP_SENTINEL_SUFFIX, text, true, err);
-    if (!ok && err->code == ERR_EXISTS) {
-        ok = is_our_sentinel(w, text);
-        w->sentinel_tried = ok;
-    }
-    free(text);
-    return ok;
+    if (put_text(w, BACKUP_SENTINEL_SUFFIX, w->sentinel, true, err))
+        return true;
+    /* the answer to a put can get lost, and its retry then finds the name taken */
+    backup_write_key(w, BACKUP_SENTINEL_SUFFIX, key);
+    return err->code == ERR_EXISTS &&
+           backup_write_holder(w, key, w->sentinel, w->opt.call, err) == HOLDER_US;
 }
 
 static bool store_version(struct backup_write *w, struct err *err)
 {
     char text[64];
     (void)snprintf(text, sizeof(text), "PostgreSQL %.40s\n", w->info.version);
-    return put_text(w, "/extended_version.txt", text, false, err);
+    return put_text(w, VERSION_REST, text, false, err);
 }
 
-static void drop_guard(struct backup_write *w, const struct call *call)
+/* The backup is complete: what else was stored has served. */
+static void clean_up(struct backup_write *w)
 {
-    char key[STORE_KEY_MAX];
-    const char *keys[] = {key};
+    char guard[STORE_KEY_MAX];
+    const char **keys = calloc(w->count + 1, sizeof(*keys));
     struct err err = ERR_INIT;
-    backup_write_guard_key(w, key);
-    if (!w->opt.store->ops->remove(w->opt.store, keys, 1, call, &err))
-        log_warn("%s stays behind, which does no harm: %s", key, err.text);
+    size_t n = 0;
+    backup_write_key(w, GUARD_REST, guard);
+    for (size_t i = 0; keys != NULL && i < w->count; i++)
+        if (w->begun[i].temporary)
+            keys[n++] = w->begun[i].key;
+    if (keys != NULL)
+        keys[n++] = guard;
+    if (keys == NULL || !w->opt.store->ops->remove(w->opt.store, keys, n, w->opt.call, &err))
+        log_warn("%s is complete; its temporary objects stay behind, which does no harm: %s",
+                 w->info.name, err.text);
+    free(keys);
 }
 
 /* A cluster that was copied whole has its name from pg_control, which is certain only now: a
@@ -242,61 +242,23 @@ static bool name_without_label(struct backup_write *w, struct err *err)
     return w->guarded || backup_write_take_name(w, err);
 }
 
+static bool commit(struct backup_write *w, struct err *err)
+{
+    return check_cluster(w, err) && name_without_label(w, err) &&
+           backup_write_settle(w, true, 0, err) && copy_temporaries(w, err) &&
+           backup_index_seal(w->index, err) && store_version(w, err) && store_index(w, err) &&
+           check_stored(w, err) && store_sentinel(w, err);
+}
+
 bool backup_write_commit(struct backup_write *w, const struct backup_position *stop,
                          struct err *err)
 {
+    if (!backup_write_usable(w, err))
+        return false;
     w->info.stop = stop->tli != 0 ? *stop : w->checkpoint;
-    if (!check_cluster(w, err) || !name_without_label(w, err) ||
-        !backup_write_settle(w, true, 0, err) || !move_temporaries(w, err) ||
-        !backup_index_seal(w->index, err) || !store_version(w, err) || !store_index(w, err) ||
-        !store_sentinel(w, err))
+    if (!backup_write_note(w, commit(w, err), err))
         return false;
     w->committed = true;
-    drop_guard(w, w->opt.call);
+    clean_up(w);
     return true;
-}
-
-/* First, as always: a sentinel without its partitions would look like a backup. */
-static bool retract_sentinel(struct backup_write *w, const struct call *call)
-{
-    char key[STORE_KEY_MAX];
-    const char *keys[] = {key};
-    struct err err = ERR_INIT;
-    if (!w->sentinel_tried)
-        return true;
-    object_key(w, BACKUP_SENTINEL_SUFFIX, key);
-    if (w->opt.store->ops->remove(w->opt.store, keys, 1, call, &err))
-        return true;
-    log_warn("%s may be complete although its writer was told that it is not: %s", w->info.name,
-             err.text);
-    return false;
-}
-
-void backup_write_abort(struct backup_write *w, const struct call *call)
-{
-    struct err err = ERR_INIT;
-    for (size_t i = 0; i < w->count; i++) {
-        partition_write_free(w->begun[i].writing);
-        w->begun[i].writing = NULL;
-    }
-    w->open = false;
-    if (w->committed || !retract_sentinel(w, call))
-        return;
-    const char **keys = calloc(w->count + 4, sizeof(*keys));
-    char index[STORE_KEY_MAX], version[STORE_KEY_MAX], guard[STORE_KEY_MAX];
-    size_t n = 0;
-    for (size_t i = 0; keys != NULL && i < w->count; i++)
-        keys[n++] = w->begun[i].key;
-    if (keys != NULL && w->guarded) {
-        object_key(w, "/tar_partitions/" BACKUP_INDEX_NAME, index);
-        object_key(w, "/extended_version.txt", version);
-        backup_write_guard_key(w, guard);
-        keys[n++] = index;
-        keys[n++] = version;
-        keys[n++] = guard;
-    }
-    if (n > 0 && !w->opt.store->ops->remove(w->opt.store, keys, n, call, &err))
-        log_warn("what was stored of the backup %s stays behind as incomplete: %s", w->info.label,
-                 err.text);
-    free(keys);
 }

@@ -40,16 +40,21 @@ struct backup_write_options {
 #define PARTITION_DEFAULT_BYTES (UINT64_C(256) << 20)
 #define PARTITION_SMALLEST (1u << 20)
 
+/* A failure of _tar, _member or _commit is final: all that follows fails for the same reason, and
+ * the caller aborts. */
 struct backup_write *backup_write_new(const struct backup_write_options *options, struct err *err);
 
 /* Reads a whole tar stream, blocking while it arrives, and writes its members with PREFIX
  * ("" or "pg_tblspc/OID") before their names. ERR_INVALID when it is no sound tar, or breaks off.
- * Does not close TAR. */
+ * Its end ends the partition: what follows may be long in coming, and a partition that is open
+ * holds a gpg place. Does not close TAR. */
 bool backup_write_tar(struct backup_write *w, struct source *tar, const char *prefix,
                       struct err *err);
 
 /* One member of a tree; DATA has exactly M->size bytes for a file, else NULL. M's partition and
- * offset are ignored. */
+ * offset are ignored. ERR_EXISTS when it names the backup and the archive has that name already, be
+ * it complete or not. ERR_INVALID for a name that must not reach a tree or comes twice, for a hard
+ * link, and for a file that cannot be what its name says (backup_label, PG_VERSION...). */
 bool backup_write_member(struct backup_write *w, const struct member *m, struct source *data,
                          struct err *err);
 
@@ -60,16 +65,17 @@ const struct member *backup_write_find(const struct backup_write *w, const char 
 /* "" until it is known. */
 const char *backup_write_name(const struct backup_write *w);
 
-/* Finishes the partitions, checks that this is a cluster (PG_VERSION, global/pg_control, no
- * postmaster.pid, start position known), that no complete backup of that name exists (ERR_EXISTS),
- * copies what was stored under temporary keys, stores extended_version.txt and the index, and last
- * the sentinel, only if absent. STOP as the manifest says it; tli 0: pg_control's checkpoint. After
- * a failure the caller aborts. */
+/* Checks that this is a cluster (PG_VERSION, global/pg_control, no postmaster.pid, start position
+ * known, tablespaces whole), finishes the partitions, copies what was stored under temporary keys,
+ * stores extended_version.txt and the index, checks that the store has it all and that the name is
+ * still ours, and last stores the sentinel, only if absent. ERR_EXISTS when the name is somebody
+ * else's. STOP as the manifest says it; tli 0: pg_control's checkpoint. */
 bool backup_write_commit(struct backup_write *w, const struct backup_position *stop,
                          struct err *err);
 
-/* Ends all uploads; removes what was stored, as far as the store can be reached now (bounded by
- * CALL). */
+/* Ends all uploads; removes what this writer stored, as far as the store can be reached now
+ * (bounded by CALL); what it cannot remove is logged, and is at most an incomplete backup. Never
+ * touches what belongs to another writer, or to a backup that was committed. */
 void backup_write_abort(struct backup_write *w, const struct call *call);
 
 void backup_write_free(struct backup_write *w); /* NULL is allowed; aborts nothing */

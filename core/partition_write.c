@@ -19,6 +19,9 @@
 
 struct partition_write {
     struct partition_write_options opt;
+    struct cancel cancel; /* ends the job when nobody wants its result any more */
+    struct cancel_watch watch;
+    struct call call; /* the options', with that cancel */
     char *key;
     struct archive *archive;
     struct sink *pipe; /* the writer's end; NULL when it is closed */
@@ -47,11 +50,11 @@ static bool code(struct partition_write *w, struct err *err)
                                               .part_bytes = PART_BYTES,
                                               .parallel = PARTS_AT_ONCE,
                                               .stall_ms = w->opt.stall_ms,
-                                              .call = w->opt.call,
+                                              .call = &w->call,
                                               .info = &w->result.info};
     struct sink *out = part_sink_new(&options, err);
-    bool ok = out != NULL && codec_encode(w->opt.pgp, w->coder_end, out, false, &w->result.facts,
-                                          w->opt.call, err);
+    bool ok = out != NULL &&
+              codec_encode(w->opt.pgp, w->coder_end, out, false, &w->result.facts, &w->call, err);
     sink_close(out);
     return ok;
 }
@@ -98,6 +101,27 @@ static bool tar_failed(struct partition_write *w, const char *path, struct err *
                    why == NULL ? "?" : why);
 }
 
+static void on_cancel(void *arg)
+{
+    cancel_fire(arg);
+}
+
+/* The two ends free the pipe: each is there, or is closed. */
+static bool start(struct partition_write *w, struct err *err)
+{
+    w->both = pipe_new(PIPE_BYTES, err);
+    if (w->both == NULL)
+        return false;
+    w->pipe = pipe_sink(w->both, &w->call);
+    w->coder_end = pipe_source(w->both, &w->call);
+    w->started = true;
+    if (pool_submit(w->opt.pool, code_job, w, err))
+        return true;
+    source_close(w->coder_end);
+    w->started = false;
+    return false;
+}
+
 struct partition_write *partition_write_new(const struct partition_write_options *options,
                                             struct err *err)
 {
@@ -109,24 +133,21 @@ struct partition_write *partition_write_new(const struct partition_write_options
     w->opt = *options;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->ended_cond, NULL);
+    cancel_init(&w->cancel);
+    w->call = *options->call;
+    w->call.cancel = &w->cancel;
+    cancel_watch(options->call->cancel, &w->watch, on_cancel, &w->cancel);
     w->key = strdup(options->key);
     w->sum = EVP_MD_CTX_new();
     w->chunk = malloc(CHUNK);
     w->archive = archive_write_new();
-    w->both = pipe_new(PIPE_BYTES, err);
     if (w->key == NULL || w->sum == NULL || w->chunk == NULL || w->archive == NULL ||
-        w->both == NULL || EVP_DigestInit_ex(w->sum, EVP_sha256(), NULL) != 1) {
+        EVP_DigestInit_ex(w->sum, EVP_sha256(), NULL) != 1) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
         goto fail;
     }
-    w->pipe = pipe_sink(w->both, options->call);
-    w->coder_end = pipe_source(w->both, options->call);
-    w->started = true;
-    if (!pool_submit(options->pool, code_job, w, err)) {
-        source_close(w->coder_end);
-        w->started = false;
+    if (!start(w, err))
         goto fail;
-    }
     /* nothing is held back: what was written tells where the next byte stands */
     if (archive_write_set_format_pax(w->archive) == ARCHIVE_OK &&
         archive_write_set_bytes_per_block(w->archive, 0) == ARCHIVE_OK &&
@@ -238,9 +259,11 @@ void partition_write_free(struct partition_write *w)
         w->failed = true; /* freeing writes the end of the tar, which is of no use then */
         archive_write_free(w->archive);
     }
-    if (w->pipe != NULL)
-        sink_close(w->pipe);
+    sink_close(w->pipe);
+    cancel_fire(&w->cancel);
     await_job(w);
+    cancel_unwatch(w->opt.call->cancel, &w->watch);
+    cancel_destroy(&w->cancel);
     lzop_map_free(&w->result.facts.map);
     EVP_MD_CTX_free(w->sum);
     pthread_cond_destroy(&w->ended_cond);

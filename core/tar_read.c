@@ -102,6 +102,8 @@ static bool describe(struct archive_entry *e, struct member *m)
     const char *hard = archive_entry_hardlink(e), *soft = archive_entry_symlink(e);
     memset(m, 0, sizeof(*m));
     m->path = path == NULL ? "" : path;
+    if (m->path[strspn(m->path, "/")] == '\0')
+        m->path = ""; /* WAL-E's root has no name, and as a directory a slash behind it */
     m->link = hard != NULL ? hard : soft != NULL ? soft : "";
     m->mode = (uint32_t)archive_entry_perm(e);
     m->uid = (uint32_t)archive_entry_uid(e);

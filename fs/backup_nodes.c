@@ -41,8 +41,8 @@ static struct node *obtain(struct fs *fs, struct node *parent, const char *name,
     const struct node_template template = {
         .ops = ops, .new_data = new_data, .free_data = free_data};
     struct node *node = inode_obtain(fs->inodes, parent, name, &template, err);
-    if (node == NULL)
-        return NULL;
+    if (node == NULL || node->ops != ops)
+        return node;
     struct backup_node *n = node->data;
     struct backup *none = NULL;
     atomic_store(&n->place, place); /* the same for all who obtain it */
@@ -150,7 +150,8 @@ struct node *backup_obtain_top(struct fs *fs, struct node *backups, const char *
     if (b == NULL)
         return NULL;
     struct node *node = obtain(fs, backups, name, &top_ops, b, 0, err);
-    if (node != NULL && backup_of(node) != b) { /* deleted and made anew meanwhile */
+    if (node != NULL && (node->ops != &top_ops || backup_of(node) != b)) {
+        /* it was incomplete, or was deleted and made anew */
         node_unlink(fs->inodes, node);
         node_unref(fs->inodes, node);
         node = obtain(fs, backups, name, &top_ops, b, 0, err);

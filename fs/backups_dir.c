@@ -74,6 +74,46 @@ static bool link_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
 static const struct node_ops link_ops = {.getattr = link_getattr, .readlink = link_readlink};
 static const struct node_template link_template = {.ops = &link_ops};
 
+/* ---- incomplete backups: not listed, and empty; rmdir finds them ---- */
+
+static bool incomplete_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
+                               const struct call *call, struct err *err)
+{
+    (void)call;
+    (void)err;
+    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
+    out->attr.st_mode = S_IFDIR | 0500;
+    out->valid_s = 0;
+    return true;
+}
+
+static bool incomplete_list(struct fs *fs, struct dir *dir, const struct call *call,
+                            struct err *err)
+{
+    (void)fs;
+    (void)call;
+    (void)err;
+    dir->done = true;
+    return true;
+}
+
+static const struct node_ops incomplete_ops = {.getattr = incomplete_getattr,
+                                               .list = incomplete_list};
+static const struct node_template incomplete_template = {.ops = &incomplete_ops};
+
+/* Its node while it is incomplete; what it was known as before loses the name. */
+static struct node *obtain_incomplete(struct fs *fs, struct node *dir, const char *name,
+                                      struct err *err)
+{
+    struct node *node = inode_obtain(fs->inodes, dir, name, &incomplete_template, err);
+    if (node != NULL && node->ops != &incomplete_ops) {
+        node_unlink(fs->inodes, node);
+        node_unref(fs->inodes, node);
+        node = inode_obtain(fs->inodes, dir, name, &incomplete_template, err);
+    }
+    return node;
+}
+
 /* ---- the directory ---- */
 
 static bool dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
@@ -98,6 +138,8 @@ static struct node *find(struct fs *fs, struct node *dir, const char *name, int6
         node = backup_obtain_top(fs, dir, name, call, err);
     else if (link_target(c, name) != NULL)
         node = inode_obtain(fs->inodes, dir, name, &link_template, err);
+    else if (catalog_is_incomplete(c, name))
+        node = obtain_incomplete(fs, dir, name, err);
     else
         err_set(err, ERR_ABSENT, "basebackups/%s: no complete backup of that name", name);
     catalog_unref(c);

@@ -167,8 +167,9 @@ static struct outcome run(struct openpgp *pgp, const struct buf *in, bool encode
     if (faults->sink_fails_after > 0)
         sink.fail_after = faults->sink_fails_after;
     sink.fail_finish = faults->finish_fails;
-    o.ok = encode ? codec_encode(pgp, &src.base, &sink.base, faults->live, NULL, call, &o.err)
-                  : codec_decode(pgp, &src.base, &sink.base, OPENPGP_FOREGROUND, NULL, call, &o.err);
+    o.ok = encode
+               ? codec_encode(pgp, &src.base, &sink.base, faults->live, NULL, call, &o.err)
+               : codec_decode(pgp, &src.base, &sink.base, OPENPGP_FOREGROUND, NULL, call, &o.err);
     assert_int_equal(sink.finished, o.ok || faults->finish_fails ? 1 : 0);
     assert_int_equal(src.closed, 0);
     assert_int_equal(sink.closed, 0);

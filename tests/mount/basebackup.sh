@@ -1,0 +1,462 @@
+# shellcheck shell=bash disable=SC2034
+# Base backups: taken by pg_basebackup and by copying, read back in every way, recovered from,
+# refused, interrupted and deleted.
+NEEDS_S3=1
+TIME_LIMIT=240
+
+# A cluster with two tablespaces, an unlogged table, and a file of some size.
+make_source() # MOUNT
+{
+    pg_init src
+    pg_conf src "max_wal_senders = 5" "wal_level = replica"
+    [[ -z ${1:-} ]] || pg_archive_with src "cp %p $1/wal/%f"
+    pg_start src
+    pg_dir "$T/ts"
+    as_pg mkdir "$T/ts/one" "$T/ts/two"
+    pg_sql src "create tablespace one location '$T/ts/one'"
+    pg_sql src "create tablespace two location '$T/ts/two'"
+    pg_sql src "create table t as select i, md5(i::text) v from generate_series(1, 200000) i"
+    pg_sql src "create table t1 tablespace one as select i from generate_series(1, 50000) i"
+    pg_sql src "create table t2 (i int) tablespace two"
+    pg_sql src "create unlogged table u as select 1 i"
+}
+
+basebackup() # LABEL OPTIONS...
+{
+    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -D "$T/m/basebackups/$1" "${@:2}"
+}
+
+rows() # CLUSTER
+{
+    pg_sql "$1" "select (select count(*) from t) || ' ' || (select count(*) from t1) || ' ' ||
+        (select count(*) from t2) || ' ' || (select count(*) from u)"
+}
+
+# Name, mode, owner, time and size of everything but the directories' own sizes.
+facts() # DIR
+{
+    (cd "$1" && find . -mindepth 1 ! -type d -printf '%p %y %m %U %G %T@ %s %l\n' -o -type d -printf '%p %y %m %U %G\n' | sort)
+}
+
+assert_same_tree() # DIR DIR
+{
+    facts "$1" >"$T/.facts1"
+    facts "$2" >"$T/.facts2"
+    assert_same "$T/.facts1" "$T/.facts2"
+    diff -r --no-dereference "$1" "$2" || fail "$1 and $2 differ"
+}
+
+# Everything that reads a backup gives the same tree, and the objects are what independent tools read.
+check_backup() # LABEL
+{
+    local b=$T/m/basebackups/$1 p name
+    rm -rf "$T"/by_*
+    mkdir "$T/by_cp" "$T/by_rsync" "$T/by_tar" "$T/by_parts" "$T/by_tools"
+    cp -a "$b/pgdata/." "$T/by_cp/"
+    rsync -a "$b/pgdata/" "$T/by_rsync/"
+    tar -C "$b/pgdata" --format=posix -cf - . | tar -C "$T/by_tar" -xpf -
+    for p in "$b"/tar/*.tar; do
+        tar -C "$T/by_parts" -xpf "$p"
+    done
+    name=$(readlink "$b")
+    for p in $(store_ls "basebackups_005/$name/tar_partitions/part_"); do
+        store_get "$p" "$T/.object"
+        decode_object "$T/.object" "$T/.plain" || fail "gpg and lzop cannot read $p"
+        tar -C "$T/by_tools" -xpf "$T/.plain"
+    done
+    assert_same_tree "$b/pgdata" "$T/by_cp"
+    assert_same_tree "$T/by_cp" "$T/by_rsync"
+    assert_same_tree "$T/by_cp" "$T/by_tar"
+    assert_same_tree "$T/by_cp" "$T/by_parts"
+    assert_same_tree "$T/by_cp" "$T/by_tools"
+}
+
+cycle() # STORE KEY
+{
+    local m=$T/m want
+    use_store "$1"
+    use_key "$2"
+    mount_walefs m "$(pg_mount_opts)" partition_size=8M
+    make_source "$m"
+    basebackup nightly -Ft -X none
+    assert_eq "$(readlink "$m/basebackups/LATEST")" "$(readlink "$m/basebackups/nightly")" "LATEST"
+    "$PG_BIN/pg_verifybackup" -n "$m/basebackups/nightly/pgdata"
+    check_backup nightly
+    "$PG_BIN/pg_verifybackup" -n "$T/by_cp"
+    [[ -e $m/basebackups/nightly/tar/part_00000002.tar ]] || fail "fewer than three partitions"
+    grep -q '"label": "nightly"' "$m/basebackups/nightly/backup.json"
+    assert_eq "$(grep -c '"oid"' "$m/basebackups/nightly/backup.json")" 2 "tablespaces in backup.json"
+
+    pg_sql src "insert into t2 select generate_series(1, 4321)"
+    pg_archive_all src >/dev/null
+    want=$(rows src | sed 's/ 1$/ 0/') # unlogged tables are empty after recovery
+    pg_stop src immediate
+
+    umount_walefs m
+    mount_walefs m "$(pg_mount_opts)" ro
+    pg_dir "$T/restored"
+    cp -a "$m/basebackups/LATEST/pgdata/." "$T/restored/"
+    rm "$T/restored/tablespace_map" # the tablespaces are directories now
+    pg_recover two "$T/restored" "$m" "archive_mode = off" "allow_in_place_tablespaces = on"
+    assert_eq "$(rows two)" "$want" "rows after recovery"
+    pg_stop two
+    umount_walefs m
+}
+
+test_file_plain()
+{
+    cycle file none
+}
+
+test_file_gpg()
+{
+    cycle file gpg
+}
+
+test_http_plain()
+{
+    cycle http none
+}
+
+test_https_gpg()
+{
+    cycle https gpg
+}
+
+# WAL that pg_basebackup brings itself: fetched into base.tar, or streamed beside it.
+test_wal_included()
+{
+    local m=$T/m how
+    use_store http
+    use_key gpg
+    mount_walefs m "$(pg_mount_opts)"
+    make_source
+    for how in fetch stream; do
+        basebackup "$how" -Ft -X "$how"
+        pg_dir "$T/with_$how"
+        cp -a "$m/basebackups/$how/pgdata/." "$T/with_$how/"
+        "$PG_BIN/pg_verifybackup" "$T/with_$how"
+        rm "$T/with_$how/tablespace_map"
+        pg_home "from_$how"
+        cp -a "$T/with_$how" "$(pg_data "from_$how")"
+        pg_conf "from_$how" "allow_in_place_tablespaces = on"
+        pg_start "from_$how"
+        assert_eq "$(rows "from_$how")" "200000 50000 0 0" "rows of the backup with -X $how"
+        pg_stop "from_$how"
+        pg_sql src "select pg_switch_wal()" >/dev/null
+    done
+    basebackup limited -Ft -X none -r 64M -P --checkpoint=fast >/dev/null
+    "$PG_BIN/pg_verifybackup" -n "$m/basebackups/LATEST/pgdata"
+    pg_stop src
+    umount_walefs m
+}
+
+something_below() # PREFIX
+{
+    [[ -n $(store_ls "$1") ]]
+}
+
+no_leftovers()
+{
+    [[ -z $(store_ls basebackups_005/) ]]
+}
+
+test_refused()
+{
+    local m=$T/m
+    use_store http
+    use_key none
+    mount_walefs m "$(pg_mount_opts)"
+    make_source
+    expect_fail 'Invalid argument' basebackup no-manifest -Ft -X none --no-manifest
+    assert_log m 'there is no backup_manifest'
+    expect_fail 'Invalid argument' basebackup zipped -Ft -z -X none
+    assert_log m 'walefs compresses by itself'
+    expect_fail 'Invalid argument' basebackup linked -Fp -X none -T "$T/ts/one=$T/ts/a" -T "$T/ts/two=$T/ts/b"
+    assert_log m 'is a symlink, and what it leads to was not copied'
+    expect_fail 'Invalid argument' mkdir "$m/basebackups/LATEST"
+    expect_fail 'Invalid argument' mkdir "$m/basebackups/base_of_mine"
+    mkdir "$m/basebackups/none.partial"
+    echo nothing >"$m/basebackups/none.partial/file"
+    expect_fail 'not permitted' mv "$m/basebackups/none.partial" "$m/basebackups/none"
+    assert_log m 'it has no PG_VERSION'
+    wait_for 10 "the end of cleaning up" no_leftovers
+    rm -r "$m/basebackups/none.partial"
+    assert_eq "$(ls "$m/basebackups")" "" "basebackups/ after refusals"
+
+    basebackup taken -Ft -X none
+    expect_fail 'exists' basebackup taken -Ft -X none
+    "$PG_BIN/pg_verifybackup" -n "$m/basebackups/taken/pgdata"
+    pg_stop src
+    umount_walefs m
+}
+
+test_killed_writer()
+{
+    local m=$T/m pid writer
+    use_store http
+    use_key gpg
+    mount_walefs m "$(pg_mount_opts)" partition_size=4M
+    make_source
+    basebackup victim -Ft -X none -r 2M >"$T/victim.log" 2>&1 || true &
+    writer=$!
+    wait_for 20 "a partition" something_below basebackups_005/
+    pid=$(pgrep -f "pg_basebackup.*$m/basebackups/victim" | tail -n 1)
+    kill -9 "$pid"
+    wait "$writer" || true
+    [[ -z $(find "$m/basebackups" -name 'base_*') ]] || fail "a killed writer left a backup"
+    rm -r "$m/basebackups/victim"
+    wait_for 20 "the end of cleaning up" no_leftovers
+    assert_eq "$(ls "$m/basebackups")" "" "basebackups/ after a killed writer"
+    pg_stop src
+    umount_walefs m
+}
+
+# walefs itself dies: what it leaves is incomplete, and can be removed.
+test_killed_mount()
+{
+    local m=$T/m name writer
+    use_store file
+    use_key none
+    mount_walefs m "$(pg_mount_opts)" partition_size=4M
+    make_source
+    basebackup victim -Ft -X none -r 2M >"$T/victim.log" 2>&1 || true &
+    writer=$!
+    wait_for 20 "a partition under its name" something_below basebackups_005/base_
+    sleep 2
+    kill -9 "${MOUNT_PID[m]}"
+    wait "$writer" || true
+    umount -l "$m"
+    name=$(store_ls basebackups_005/base_ | head -n 1 | cut -d/ -f2)
+    mount_walefs m "$(pg_mount_opts)"
+    assert_eq "$(ls "$m/basebackups")" "" "backups after the mount was killed"
+    umount_walefs m
+    mount_walefs m "$(pg_mount_opts)" allow_delete
+    rmdir "$m/basebackups/$name"
+    [[ -z $(store_ls basebackups_005/base_) ]] || fail "something is left of $name"
+    pg_stop src
+    umount_walefs m
+}
+
+test_copied_cluster()
+{
+    local m=$T/m b=$T/m/basebackups
+    use_store http
+    use_key gpg
+    mount_walefs m "$(pg_mount_opts)" partition_size=16M
+    make_source
+    mkdir "$b/live.partial"
+    cp -aL "$(pg_data src)/." "$b/live.partial/"
+    expect_fail 'not permitted' mv "$b/live.partial" "$b/live"
+    assert_log m 'it has a postmaster.pid'
+    rm -r "$b/live.partial"
+    pg_stop src
+    mkdir "$b/cold.partial"
+    cp -aL "$(pg_data src)/." "$b/cold.partial/"
+    mv "$b/cold.partial" "$b/cold"
+    rm -rf "$T/want"
+    cp -aL "$(pg_data src)" "$T/want"
+    assert_same_tree "$b/cold/pgdata" "$T/want"
+    check_backup cold
+    pg_start src
+    pg_sql src "insert into t2 values (1); checkpoint" >/dev/null
+    pg_stop src
+    rsync -aL "$(pg_data src)/" "$b/synced.partial/"
+    mv "$b/synced.partial" "$b/synced"
+    rm -rf "$T/want"
+    cp -aL "$(pg_data src)" "$T/want"
+    assert_same_tree "$b/synced/pgdata" "$T/want"
+    assert_eq "$(readlink "$b/LATEST")" "$(readlink "$b/synced")" "LATEST"
+    umount_walefs m
+}
+
+# The plain format writes file by file.
+test_plain_format()
+{
+    local m=$T/m
+    use_store http
+    use_key none
+    mount_walefs m "$(pg_mount_opts)"
+    pg_init src
+    pg_conf src "max_wal_senders = 5" "wal_level = replica"
+    pg_start src
+    pg_sql src "create table t as select i, md5(i::text) v from generate_series(1, 100000) i"
+    basebackup plain -Fp -X stream
+    "$PG_BIN/pg_verifybackup" -n "$m/basebackups/plain/pgdata"
+    pg_home two
+    cp -a "$m/basebackups/plain/pgdata" "$(pg_data two)"
+    pg_start two
+    assert_eq "$(pg_sql two "select count(*) from t")" 100000 "rows of the plain backup"
+    pg_stop two
+    pg_stop src
+    umount_walefs m
+}
+
+test_deleting()
+{
+    local m=$T/m b=$T/m/basebackups oldest i before
+    use_store "${1:-http}"
+    use_key none
+    mount_walefs m "$(pg_mount_opts)"
+    make_source "$m"
+    for i in 1 2 3; do
+        pg_sql src "select pg_switch_wal()" >/dev/null
+        basebackup "b$i" -Ft -X none
+    done
+    pg_archive_all src >/dev/null
+    pg_stop src
+    printf '1\t0/5000000\treason\n' | tee "$m/wal/00000002.history" >"$T/h"
+    expect_fail 'not permitted' rmdir "$b/$(readlink "$b/b1")"
+    assert_log m 'allow_delete'
+    expect_fail 'not permitted' rm "$m/wal/00000002.history"
+    umount_walefs m
+
+    mount_walefs m "$(pg_mount_opts)" allow_delete
+    before=$(ls "$m/wal")
+    oldest=$(sed -n 's/.*"start_wal_segment": "\(.*\)".*/\1/p' "$b/b1/backup.json")
+    expect_fail 'not permitted' rm "$m/wal/$oldest"
+    assert_log m 'is needed by a base backup'
+    rmdir "$b/$(readlink "$b/b1")"
+    assert_eq "$(find "$b" -maxdepth 1 -name 'base_*' | wc -l)" 2 "backups after rmdir"
+    oldest=$(sed -n 's/.*"start_wal_segment": "\(.*\)".*/\1/p' "$b/b2/backup.json")
+    "$PG_BIN/pg_archivecleanup" "$m/wal" "$oldest"
+    assert_eq "$(find "$m/wal" -type f -printf '%f\n' | grep -cE '^[0-9A-F]{24}$')" \
+        "$(grep -E '^[0-9A-F]{24}$' <<<"$before" | awk -v o="$oldest" 'substr($1, 9) >= substr(o, 9)' | wc -l)" \
+        "segments after pg_archivecleanup"
+    assert_same "$m/wal/00000002.history" "$T/h"
+    expect_fail 'not permitted' rm "$m/wal/00000002.history"
+    umount_walefs m
+    [[ -z $(store_ls wal_005/ | awk -F/ -v o="$oldest" '$2 ~ /^[0-9A-F]{24}[.]lzo/ && substr($2, 9, 16) < substr(o, 9, 16)') ]] ||
+        fail "deleted segments are still in the store"
+    mount_walefs m ro
+    "$PG_BIN/pg_verifybackup" -n "$b/b3/pgdata"
+    umount_walefs m
+}
+
+test_deleting_in_a_directory()
+{
+    test_deleting file
+}
+
+# What WAL-E wrote: pax members with an empty root name, no index, a sentinel of its own.
+make_wal_e_backup() # NAME
+{
+    local dir=$T/wal-e
+    rm -rf "$dir"
+    mkdir -p "$dir/src/global" "$dir/src/base/1" "$dir/src/pg_tblspc/16384/PG_15/1" "$dir/src/pg_wal" "$dir/out"
+    echo 15 >"$dir/src/PG_VERSION"
+    head -c 3000000 /dev/urandom >"$dir/src/base/1/1000"
+    seq 1 300000 >"$dir/src/base/1/1001"
+    : >"$dir/src/base/1/1002"
+    printf 'START WAL LOCATION: 0/4000028 (file 000000010000000000000004)\nSTART TIMELINE: 1\n' >"$dir/src/backup_label"
+    echo deep >"$dir/src/pg_tblspc/16384/PG_15/1/$(printf 'n%.0s' {1..150})"
+    echo unicode >"$dir/src/base/1/größe-数"
+    ln -s nowhere "$dir/src/base/1/link"
+    chmod 600 "$dir/src/PG_VERSION"
+    find "$dir/src" -exec touch -h -d @1500000000.5 {} + # a time that Python keeps exactly
+    python3 - "$dir" <<'PY'
+import os, sys, tarfile
+dir = sys.argv[1]
+src = dir + "/src"
+names = [os.path.relpath(os.path.join(d, n), src)
+         for d, subs, files in os.walk(src) for n in sorted(subs) + sorted(files)]
+half = len(names) // 2
+for part, some in enumerate((names[:half], names[half:])):
+    with tarfile.open(f"{dir}/out/part_{part:08d}.tar", "w") as tar:
+        if part == 0:
+            root = tar.gettarinfo(src)
+            root.name = ""
+            tar.addfile(root)
+        for n in some:
+            tar.add(os.path.join(src, n), n, recursive=False)
+PY
+    for p in "$dir"/out/*.tar; do
+        lzop -c "$p" >"$p.lzo"
+        if [[ -n $KEY_OPTS ]]; then
+            gpg_batch "$GPG_READER" --trust-model always -e -z 0 -r "$KEY_ID" <"$p.lzo" >"$p.lzo.gpg"
+            mv "$p.lzo.gpg" "$p.lzo"
+        fi
+        store_put "$p.lzo" "basebackups_005/$1/tar_partitions/$(basename "$p.lzo")"
+    done
+    echo "PostgreSQL 15" >"$dir/version"
+    store_put "$dir/version" "basebackups_005/$1/extended_version.txt"
+}
+
+finish_wal_e_backup() # NAME
+{
+    echo '{"wal_segment_backup_stop": "000000010000000000000004", "wal_segment_offset_backup_stop": "00000300",
+        "expanded_size_bytes": 5000000, "spec": {"base_prefix": "/srv/pg/", "tablespaces": ["16384"],
+        "16384": {"loc": "/srv/ts/", "link": "pg_tblspc/16384"}}}' >"$T/sentinel"
+    store_put "$T/sentinel" "basebackups_005/$1_backup_stop_sentinel.json"
+}
+
+wal_e() # STORE KEY
+{
+    local m=$T/m name=base_000000010000000000000040_00000040 index
+    use_store "$1"
+    use_key "$2"
+    make_wal_e_backup $name
+    mount_walefs m
+    assert_eq "$(ls "$m/basebackups")" "" "an incomplete backup is not offered"
+    finish_wal_e_backup $name
+    sleep 2.1
+    assert_eq "$(readlink "$m/basebackups/LATEST")" $name "LATEST"
+    assert_same_tree "$m/basebackups/$name/pgdata" "$T/wal-e/src"
+    index=basebackups_005/$name/tar_partitions/walefs-index.lzo
+    [[ -n $(store_ls "$index") ]] || fail "the index was not stored"
+    umount_walefs m
+
+    # damaged, stale or newer: made anew
+    store_get "$index" "$T/index"
+    head -c 200 "$T/index" >"$T/cut"
+    store_put "$T/cut" "$index"
+    mount_walefs m
+    assert_same_tree "$m/basebackups/$name/pgdata" "$T/wal-e/src"
+    assert_log m 'the index is made anew'
+    umount_walefs m
+    printf 'one more byte' >>"$T/wal-e/src/backup_label"
+    make_wal_e_again $name
+    mount_walefs m ro
+    assert_eq "$(tail -c 13 "$m/basebackups/$name/pgdata/backup_label")" "one more byte" "content after a change"
+    umount_walefs m
+
+    # the WAL that it needs is what its backup_label says, whatever its name is
+    make_seg 000000010000000000000004 "$T/000000010000000000000004"
+    make_seg 000000010000000000000003 "$T/000000010000000000000003"
+    mount_walefs m allow_delete
+    cp "$T/000000010000000000000003" "$T/000000010000000000000004" "$m/wal/"
+    expect_fail 'not permitted' rm "$m/wal/000000010000000000000004"
+    rm "$m/wal/000000010000000000000003"
+    umount_walefs m
+}
+
+# The same files again, in other objects.
+make_wal_e_again() # NAME
+{
+    python3 - "$T/wal-e" <<'PY'
+import os, sys, tarfile
+dir = sys.argv[1]
+src = dir + "/src"
+for part in (0, 1):
+    old = f"{dir}/out/part_{part:08d}.tar"
+    with tarfile.open(old) as t:
+        names = t.getnames()
+    with tarfile.open(old, "w") as tar:
+        for n in names:
+            tar.add(os.path.join(src, n), n, recursive=False)
+PY
+    for p in "$T"/wal-e/out/*.tar; do
+        lzop -f -o "$p.lzo" "$p"
+        store_put "$p.lzo" "basebackups_005/$1/tar_partitions/$(basename "$p.lzo")"
+    done
+}
+
+test_wal_e_plain()
+{
+    wal_e http none
+}
+
+test_wal_e_gpg()
+{
+    wal_e file gpg
+}
