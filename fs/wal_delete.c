@@ -192,7 +192,8 @@ static bool delete_batch(struct wal_delete *d, const struct call *call, struct e
 static void delete_job(void *arg)
 {
     struct wal_delete *d = arg;
-    bool more = cancel_sleep_ms(&d->stop, GATHER_MS) || true;
+    bool more = true;
+    (void)cancel_sleep_ms(&d->stop, GATHER_MS);
     while (more) {
         struct err err = ERR_INIT;
         bool last = cancel_fired(&d->stop);
@@ -220,8 +221,9 @@ bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *c
     if (d->count == d->cap) {
         size_t cap = d->cap == 0 ? 64 : d->cap * 2;
         struct doomed *more = realloc(d->doomed, cap * sizeof(*more));
-        ok = more != NULL;
-        if (ok) {
+        if (more == NULL) {
+            ok = false;
+        } else {
             d->doomed = more;
             d->cap = cap;
         }

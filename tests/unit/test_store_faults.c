@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/buf.h"
 #include "core/log.h"
@@ -211,6 +212,8 @@ static void test_frozen(void **state)
 #define LISTED "{'expect': 'GET /bucket\\?.*max-keys=1&.*', 'text': '<ListBucketResult/>'}"
 #define PROBE "'expect': 'PUT /bucket/p/walefs_probe'"
 #define WRONG_SUM ", 'status': 400, 'error': 'XAmzContentSHA256Mismatch'"
+#define UPLOADS "{'expect': 'GET /bucket\\?.*uploads.*', 'text': '<ListMultipartUploadsResult>"
+#define NO_UPLOADS UPLOADS "</ListMultipartUploadsResult>'}"
 #define PROBE_IF PROBE ", 'headers': {'if-none-match': '\\*'}"
 
 static void one_check(const char *steps, enum err_code code, const char *text, bool weak_wanted)
@@ -239,26 +242,42 @@ static void test_check(void **state)
     char steps[2048];
     (void)snprintf(steps, sizeof(steps),
                    "[" LISTED ", {" PROBE_IF ", 'etag': 'e'}, {" PROBE_IF ", %s}, {" PROBE WRONG_SUM
-                   "}]",
+                   "}, " NO_UPLOADS "]",
                    taken);
     one_check(steps, ERR_NONE, NULL, false);
-    (void)snprintf(steps, sizeof(steps), "[" LISTED ", {" PROBE_IF ", %s}, {" PROBE WRONG_SUM "}]",
+    (void)snprintf(steps, sizeof(steps),
+                   "[" LISTED ", {" PROBE_IF ", %s}, {" PROBE WRONG_SUM "}, " NO_UPLOADS "]",
                    taken);
     one_check(steps, ERR_NONE, NULL, false);
     /* a store that does not look at the payload's hash is as good */
     (void)snprintf(steps, sizeof(steps),
-                   "[" LISTED ", {" PROBE_IF ", %s}, {" PROBE ", 'etag': 'e'}]", taken);
+                   "[" LISTED ", {" PROBE_IF ", %s}, {" PROBE ", 'etag': 'e'}, " NO_UPLOADS "]",
+                   taken);
+    one_check(steps, ERR_NONE, NULL, false);
+    /* uploads that a dead mount left are aborted, those of today are not */
+    char now[64];
+    time_t t = time(NULL);
+    struct tm tm;
+    (void)strftime(now, sizeof(now), "%Y-%m-%dT%H:%M:%S.000Z", gmtime_r(&t, &tm));
+    (void)snprintf(steps, sizeof(steps),
+                   "[" LISTED ", {" PROBE_IF ", %s}, {" PROBE WRONG_SUM "}, " UPLOADS
+                   "<Upload><Key>p/new</Key><UploadId>u1</UploadId><Initiated>%s</Initiated>"
+                   "</Upload><Upload><Key>p/old</Key><UploadId>u2</UploadId>"
+                   "<Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload>"
+                   "</ListMultipartUploadsResult>'},"
+                   "{'expect': 'DELETE /bucket/p/old\\\\?uploadId=u2', 'status': 204}]",
+                   taken, now);
     one_check(steps, ERR_NONE, NULL, false);
     /* the condition is ignored */
-    one_check("[" LISTED ", {" PROBE_IF ", 'etag': 'e', 'times': 2}, {" PROBE WRONG_SUM "}, {" PROBE
-              ", 'headers': {'if-none-match': None}, 'etag': 'e'}]",
+    one_check("[" LISTED ", {" PROBE_IF ", 'etag': 'e', 'times': 2}, {" PROBE WRONG_SUM
+              "}, " NO_UPLOADS ", {" PROBE ", 'headers': {'if-none-match': None}, 'etag': 'e'}]",
               ERR_NONE, NULL, true);
     /* or refused */
     (void)snprintf(steps, sizeof(steps),
                    "[" LISTED ", {" PROBE_IF
                    ", 'status': 501, 'error': 'NotImplemented'},{'expect': 'GET "
                    "/bucket/p/walefs_probe', %s}, {" PROBE ", 'etag': 'e'}, {" PROBE WRONG_SUM
-                   "}, {" PROBE ", 'etag': 'e'}]",
+                   "}, " NO_UPLOADS ", {" PROBE ", 'etag': 'e'}]",
                    gone);
     one_check(steps, ERR_NONE, NULL, true);
     one_check("[{'status': 403, 'error': 'AccessDenied'}]", ERR_FORBIDDEN,
