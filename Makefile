@@ -73,8 +73,8 @@ $(BUILD)/obj/%.o: %.c
 .PHONY: install
 install: $(BUILD)/walefs
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8
-	install -m 755 $(BUILD)/walefs $(DESTDIR)$(PREFIX)/bin/walefs
-	install -m 644 mount/walefs.8 $(DESTDIR)$(PREFIX)/share/man/man8/walefs.8
+	install -m 755 $(BUILD)/walefs mount/walefs-restore mount/walefs-prune $(DESTDIR)$(PREFIX)/bin
+	install -m 644 mount/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
 
 # ---- demonstration, tests, measurements: each installs the Debian packages that are missing ----
 
@@ -95,7 +95,7 @@ unit-programs: $(BUILD)/walefs $(UNIT_BIN)
 
 .PHONY: test-built
 test-built: unit-programs
-	@WALEFS=$(abspath $(BUILD))/walefs tests/run $(T) $(UNIT_BIN)
+	@WALEFS=$(abspath $(BUILD))/walefs tests/run '$(T)' $(UNIT_BIN)
 
 .PHONY: bench
 bench:
@@ -106,7 +106,8 @@ bench:
 # ---- what must hold before a change lands ----
 
 C_FILES := $(wildcard core/*.[ch] fs/*.[ch] mount/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
-SHELL_FILES := $(wildcard .ci/run tests/run tests/lib/*.sh tests/mount/*.sh tests/bench/*.sh mount/*.sh)
+SHELL_FILES := $(wildcard .ci/run tests/run tests/lib/*.sh tests/mount/*.sh tests/bench/*.sh mount/*.sh \
+	mount/walefs-restore mount/walefs-prune)
 
 .PHONY: format
 format:

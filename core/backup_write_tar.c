@@ -11,14 +11,22 @@
 struct tar_in {
     struct source data; /* the current member's */
     struct tar_reader *reader;
-    bool broken; /* the stream itself is at fault, not what becomes of it */
 };
+
+/* A stream that is damaged is its writer's mistake: the archive is not what is corrupt. */
+static bool bad_stream(struct err *err)
+{
+    if (err->code == ERR_CORRUPT)
+        err->code = ERR_INVALID;
+    return false;
+}
 
 static ssize_t member_read(struct source *self, void *buf, size_t n, struct err *err)
 {
     struct tar_in *in = (struct tar_in *)self;
     ssize_t got = tar_reader_data(in->reader, buf, n, err);
-    in->broken = in->broken || got < 0;
+    if (got < 0)
+        bad_stream(err);
     return got;
 }
 
@@ -74,12 +82,10 @@ static bool write_all(struct backup_write *w, struct tar_in *in, const char *pre
             log_warn("%.200s is neither a file, a directory nor a link: left out", m.path);
         else if (!write_member(w, in, &m, prefix, err))
             return false;
-        in->broken = !tar_reader_skip(in->reader, &nothing, &ignored, err);
-        if (in->broken)
-            return false;
+        if (!tar_reader_skip(in->reader, &nothing, &ignored, err))
+            return bad_stream(err);
     }
-    in->broken = rc < 0 || !tar_reader_finish(in->reader, err);
-    return !in->broken;
+    return (rc == 0 && tar_reader_finish(in->reader, err)) || bad_stream(err);
 }
 
 bool backup_write_tar(struct backup_write *w, struct source *tar, const char *prefix,
@@ -89,11 +95,8 @@ bool backup_write_tar(struct backup_write *w, struct source *tar, const char *pr
     if (!backup_write_usable(w, err))
         return false;
     in.reader = tar_reader_new(tar, "the tar stream", err);
-    in.broken = in.reader == NULL;
-    bool ok = in.reader != NULL && write_all(w, &in, prefix, err);
+    bool ok = in.reader == NULL ? bad_stream(err) : write_all(w, &in, prefix, err);
     tar_reader_free(in.reader);
-    if (in.broken && err->code == ERR_CORRUPT) /* it is the writer's, not the archive's */
-        err->code = ERR_INVALID;
     /* What comes next may be long in coming: pg_basebackup waits for WAL to be archived now, which
      * an open partition must not keep from its gpg place. */
     ok = ok && backup_write_settle(w, true, RUNNING_MAX, err);

@@ -91,7 +91,7 @@ static bool await_parts(struct part_sink *s, unsigned left, struct err *err)
     waiter_begin(&w, &s->call, &s->lock, &s->changed);
     pthread_mutex_lock(&s->lock);
     while (s->under_way > left && !s->failed && waited)
-        waited = waiter_wait(&w) || call_left_ms(&s->call) > 0;
+        waited = waiter_wait(&w);
     bool ok = !s->failed && s->under_way <= left;
     if (s->failed)
         *err = s->err;

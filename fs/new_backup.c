@@ -19,6 +19,7 @@
 #define QUEUED_BYTES_MAX (UINT64_C(256) << 20)
 #define QUEUED_MIN 8u
 #define CLEANUP_MS 60000
+#define SETTLE_MS 1500
 #define MANIFEST "backup_manifest"
 #define WAL_TAR "pg_wal.tar"
 
@@ -135,8 +136,11 @@ static void cleanup_job(void *arg)
         pthread_cond_wait(&nb->changed, &nb->lock);
     struct backup_write *w = nb->w;
     pthread_mutex_unlock(&nb->lock);
-    if (w != NULL)
+    if (w != NULL) {
+        /* a put whose connection we have just broken off may still arrive in the store */
+        (void)cancel_sleep_ms(&nb->fs->stop, SETTLE_MS);
         backup_write_abort(w, &call);
+    }
     new_backup_unref(nb);
 }
 

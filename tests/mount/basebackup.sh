@@ -180,7 +180,7 @@ test_refused()
     echo nothing >"$m/basebackups/none.partial/file"
     expect_fail 'not permitted' mv "$m/basebackups/none.partial" "$m/basebackups/none"
     assert_log m 'it has no PG_VERSION'
-    wait_for 10 "the end of cleaning up" no_leftovers
+    wait_for 60 "the end of cleaning up" no_leftovers
     rm -r "$m/basebackups/none.partial"
     assert_eq "$(ls "$m/basebackups")" "" "basebackups/ after refusals"
 
@@ -206,7 +206,7 @@ test_killed_writer()
     wait "$writer" || true
     [[ -z $(find "$m/basebackups" -name 'base_*') ]] || fail "a killed writer left a backup"
     rm -r "$m/basebackups/victim"
-    wait_for 20 "the end of cleaning up" no_leftovers
+    wait_for 60 "the end of cleaning up" no_leftovers
     assert_eq "$(ls "$m/basebackups")" "" "basebackups/ after a killed writer"
     pg_stop src
     umount_walefs m

@@ -1,0 +1,722 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# walefs-restore and walefs-prune: on a mount, and on plain trees that imitate one, where what is to go
+# wrong can be made to. $TREE is the root of either.
+TIME_LIMIT=240
+
+RESTORE=$ROOT/mount/walefs-restore
+PRUNE=$ROOT/mount/walefs-prune
+
+# ---- an archive ---------------------------------------------------------------------------------
+
+rows() # CLUSTER
+{
+    pg_sql "$1" "select (select count(*) from t) || ' ' || (select count(*) from t1)"
+}
+
+segments_in() # DIRECTORY
+{
+    find "$1" -mindepth 1 -maxdepth 1 -printf '%f\n' | grep -E '^[0-9A-F]{24}$' | sort
+}
+
+make_source() # MOUNT
+{
+    pg_init src
+    pg_archive_with src "cp %p $1/wal/%f"
+    pg_start src
+    pg_dir "$T/ts"
+    as_pg mkdir "$T/ts/one"
+    pg_sql src "create tablespace one location '$T/ts/one'"
+    pg_sql src "create table t as select i, md5(i::text) v from generate_series(1, 60000) i"
+    pg_sql src "create table t1 tablespace one as select i from generate_series(1, 5000) i"
+}
+
+take_backup() # LABEL
+{
+    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -Ft -X none \
+        -D "$TREE/basebackups/$1" >/dev/null 2>&1 || fail "pg_basebackup failed"
+}
+
+# A mount with one backup, "nightly", and work after it: WANT_NAMED rows at the restore point "named",
+# WANT_LAST at the end.
+make_archive()
+{
+    use_store file
+    use_key "${1:-none}"
+    TREE=$T/m
+    mount_walefs m "$(pg_mount_opts)" partition_size=4M allow_delete
+    make_source "$TREE"
+    take_backup nightly
+    pg_sql src "insert into t1 select generate_series(1, 777)"
+    pg_sql src "select pg_create_restore_point('named')" >/dev/null
+    WANT_NAMED=$(rows src)
+    pg_sql src "delete from t where i % 2 = 0"
+    WANT_LAST=$(rows src)
+    LAST_SEGMENT=$(pg_archive_all src)
+}
+
+# From here on TREE is a directory of its own, with what the mount had.
+leave_mount()
+{
+    pg_stop src
+    copy_tree "$TREE" "$T/tree"
+    umount_walefs m
+    TREE=$T/tree
+}
+
+copy_tree() # FROM TO
+{
+    mkdir "$2" "$2/basebackups"
+    cp -a "$1/wal" "$2/wal"
+    cp -a "$1/basebackups/." "$2/basebackups/"
+    chmod -R u+w "$2"
+}
+
+the_backup()
+{
+    readlink "$TREE/basebackups/LATEST"
+}
+
+json_set() # NAME JSON-VALUE [BACKUP]
+{
+    sed -i -E "s|^( *\"$1\": ).*[^,](,?)\$|\\1$2\\2|" "$TREE/basebackups/${3:-$(the_backup)}/backup.json"
+}
+
+# ---- runs of a script ---------------------------------------------------------------------------
+
+# Runs it and keeps what it said: $OUT, and its last line $LAST.
+runs() # STATUS CMD...
+{
+    local want=$1 rc=0
+    shift
+    "$@" >"$T/.said" 2>&1 </dev/null || rc=$?
+    OUT=$(cat "$T/.said")
+    LAST=$(tail -n 1 "$T/.said")
+    [[ $rc == "$want" ]] || fail "status $rc, wanted $want, of: $* -- $OUT"
+}
+
+restore() # STATUS OPTIONS... PGDATA
+{
+    runs "$1" "$RESTORE" "${@:2:$#-2}" "$TREE" "${@: -1}"
+}
+
+refused() # REGEX OPTIONS... PGDATA
+{
+    restore 1 "${@:2}"
+    assert_match "$LAST" "refused, nothing was changed: .*$1" "the last line"
+}
+
+socket_of() # CLUSTER
+{
+    echo "-c unix_socket_directories='$T/pg/$1'"
+}
+
+promoted() # CLUSTER
+{
+    wait_for 60 "the end of recovery" pg_true "$1" "not pg_is_in_recovery()"
+}
+
+# ---- walefs-restore -----------------------------------------------------------------------------
+
+test_help_and_usage()
+{
+    local s
+    for s in "$RESTORE" "$PRUNE"; do
+        runs 0 "$s" --help
+        assert_match "$OUT" "^Usage: $(basename "$s")" "--help"
+        runs 1 "$s" --no-such-option a b
+        assert_match "$LAST" 'no option --no-such-option' "the last line"
+        runs 1 "$s"
+        runs 1 "$s" "$T/nowhere" "$T/x"
+        while read -r o; do
+            grep -q -- "Fl ${o#-}" "$s.8" || fail "$s.8 does not mention $o"
+        done < <("$s" --help | grep -oE -- '--[a-z-]+' | sort -u)
+    done
+    [[ ! -e $T/x ]] || fail "something was made"
+}
+
+# Everything at once, as after a disaster; then again over the result, to a point in time.
+test_restores_from_a_mount()
+{
+    local d
+    make_archive gpg
+    pg_stop src immediate
+    rm -rf "$(pg_data src)"
+    umount_walefs m
+    mount_walefs m "$(pg_mount_opts)" ro
+    pg_home two
+    d=$(pg_data two)
+
+    refused "is not empty \(PG_" "$d" # the tablespace's old place, on the same host
+    rm -rf "$d"
+    restore 0 -T "$T/ts/one=$T/elsewhere/one" --start --start-options "$(socket_of two)" "$d"
+    assert_match "$LAST" "^walefs-restore: done: $(the_backup) is restored to $d .*PostgreSQL runs and is consistent" "last line"
+    assert_match "$OUT" "MiB/s" "progress"
+    promoted two
+    assert_eq "$(rows two)" "$WANT_LAST" "rows at the last commit"
+    assert_eq "$(readlink "$d"/pg_tblspc/*)" "$T/elsewhere/one" "the tablespace's link"
+    assert_eq "$(find "$d" "$T/elsewhere/one" ! -user "$PG_OS_USER" | head -n 3)" "" "what is not $PG_OS_USER's"
+    assert_eq "$(stat -c %a "$d" "$T/elsewhere/one" | sort -u)" 700 "modes"
+    assert_eq "$(find "$d" "$T/elsewhere" -name '.walefs-restore*')" "" "what the script leaves"
+    "$PG_BIN/pg_verifybackup" -n "$TREE/basebackups/nightly/pgdata"
+
+    restore 1 --force "$d"
+    assert_match "$LAST" "PostgreSQL runs in $d \(process [0-9]+" "last line while it runs"
+    pg_sql two "insert into t1 select 1; checkpoint" # the new timeline is not in the archive
+    pg_stop two
+    echo "# mine" >>"$d/postgresql.conf"
+    refused "is not empty" --tablespaces-inside "$d"
+    restore 0 --force --tablespaces-inside --target-name named --target-action promote --start \
+        --start-options "$(socket_of two)" "$d"
+    promoted two
+    assert_eq "$(rows two)" "$WANT_NAMED" "rows at the restore point"
+    [[ -d $(echo "$d"/pg_tblspc/*) && ! -L $(echo "$d"/pg_tblspc/*) ]] || fail "the tablespace is not inside"
+    grep -q '^# mine' "$d/postgresql.conf.before-restore" || fail "the old postgresql.conf is not kept"
+    [[ -e $T/elsewhere/one/PG_VERSION || -n $(ls "$T/elsewhere/one") ]] || fail "the other tablespace was emptied"
+    pg_stop two
+    umount_walefs m
+}
+
+# Where the cluster was, with the tablespace in its own place; every kind of target.
+test_targets()
+{
+    local d when lsn
+    make_archive
+    when=$(pg_sql src "select clock_timestamp()")
+    sleep 0.2
+    lsn=$(pg_sql src "select pg_current_wal_insert_lsn()")
+    pg_sql src "insert into t1 select generate_series(1, 10)"
+    pg_archive_all src >/dev/null
+    pg_stop src
+    rm -rf "$(pg_data src)" "$T/ts/one"
+    d=$(pg_data src)
+    restore 0 --backup nightly --target-time "$when" --target-action promote --start \
+        --start-options "$(socket_of src) -c archive_mode=off" "$d"
+    promoted src
+    assert_eq "$(rows src)" "$WANT_LAST" "rows at the time"
+    assert_eq "$(pg_sql src "select pg_tablespace_location(oid) from pg_tablespace where spcname = 'one'")" \
+        "$T/ts/one" "the tablespace's place"
+    pg_stop src
+    rm -rf "$d" "$T/ts/one"
+
+    # What an earlier restore left in postgresql.auto.conf must not come between.
+    restore 0 -b "$(the_backup)" --target-lsn "$lsn" --target-exclusive --start \
+        --start-options "$(socket_of src) -c archive_mode=off" "$d"
+    assert_match "$OUT" 'at the target recovery pauses.*pg_wal_replay_resume' "output"
+    wait_for 30 "the pause" pg_true src "pg_get_wal_replay_pause_state() = 'paused'"
+    assert_eq "$(rows src)" "$WANT_LAST" "rows at the LSN"
+    pg_stop src
+    rm -rf "$d" "$T/ts/one"
+    restore 0 --target-immediate --target-action shutdown --target-timeline current "$d"
+    assert_match "$OUT" 'start it with: .*pg_ctl' "output"
+    grep -qx "recovery_target = 'immediate'" "$d/postgresql.auto.conf"
+    grep -qx "recovery_target_action = 'shutdown'" "$d/postgresql.auto.conf"
+    grep -qx "recovery_target_timeline = 'current'" "$d/postgresql.auto.conf"
+    umount_walefs m
+}
+
+test_standby()
+{
+    local d=$T/pg/two/data
+    make_archive
+    pg_home two
+    restore 0 --standby --tablespaces-inside --start --start-options "$(socket_of two) -c archive_mode=off" "$d"
+    assert_match "$LAST" 'runs as a standby and is consistent' "last line"
+    pg_sql src "insert into t1 select generate_series(1, 5)"
+    pg_archive_all src >/dev/null
+    wait_for 60 "the standby to follow" pg_true two "(select count(*) from t1) = 5782"
+    pg_true two "pg_is_in_recovery()" || fail "the standby was promoted"
+    pg_stop two
+    pg_stop src
+    umount_walefs m
+}
+
+# Name, mode, owner and content of what a backup and a data directory have in common.
+assert_restored() # PGDATA
+{
+    local common=(! -name postgresql.auto.conf ! -name tablespace_map ! -name recovery.signal ! -path ./archive_status
+        ! -path './pg_wal/*')
+    (cd "$TREE/basebackups/LATEST/pgdata" && find . -mindepth 1 "${common[@]}" ! -type d -printf '%p %m %U %G %s %T@\n' -o \
+        -mindepth 1 -type d ! -path './pg_wal/*' -printf '%p %m %U %G\n' | sort) >"$T/.want"
+    (cd "$1" && find . -mindepth 1 "${common[@]}" ! -type d -printf '%p %m %U %G %s %T@\n' -o \
+        -mindepth 1 -type d ! -path './pg_wal/*' -printf '%p %m %U %G\n' | sort) >"$T/.got"
+    assert_same "$T/.want" "$T/.got"
+    diff -r -x postgresql.auto.conf -x tablespace_map -x recovery.signal -x pg_wal \
+        "$TREE/basebackups/LATEST/pgdata" "$1" || fail "the content of $1 differs"
+}
+
+# A partition breaks off; another one hangs and the run is interrupted; both go on with the same command.
+test_resumes()
+{
+    local d=$T/target p q pid rc=0 n
+    make_archive
+    leave_mount
+    n=$(find "$TREE/basebackups/LATEST/tar/" -name 'part_*' | wc -l)
+    ((n >= 3)) || fail "only $n partitions"
+    p=$TREE/basebackups/LATEST/tar/part_00000001.tar
+    q=$TREE/basebackups/LATEST/tar/part_00000002.tar
+    cp "$p" "$T/whole"
+    truncate -s -300000 "$p"
+    restore 2 -j 1 --tablespaces-inside "$d"
+    assert_match "$LAST" "failed: partition part_00000001.tar: .*Unexpected EOF.*the same command goes on" "last line"
+    assert_eq "$(grep -c '^part' "$d/.walefs-restore")" 1 "partitions in the state file"
+    refused "unfinished restore" "$d" # other options
+
+    # Another backup is the latest now: the restore stays with its own.
+    cp "$T/whole" "$p"
+    touch "$d/base/once"
+    mv "$q" "$T/later"
+    mkfifo "$q"
+    restore 1 --backup nightly --tablespaces-inside --owner daemon "$d"
+    "$RESTORE" -j 1 --tablespaces-inside "$TREE" "$d" >"$T/said" 2>&1 </dev/null &
+    pid=$!
+    sleep 1.5
+    kill -INT "$pid" 2>/dev/null || true
+    reap_child "$pid" 10 "an interrupted restore" || rc=$?
+    # A partition that is no file is none: refused before anything is read.
+    assert_eq "$rc" 1 "status with a FIFO for a partition"
+    rm "$q"
+    cp "$T/later" "$q"
+
+    mkdir "$T/slow"
+    make_slow_tar 3
+    rc=0
+    PATH=$T/slow:$PATH setsid "$RESTORE" -j 1 --tablespaces-inside "$TREE" "$d" >"$T/said" 2>&1 </dev/null &
+    pid=$!
+    wait_for 20 "the slow partition" test -e "$T/slow/sleeping"
+    kill -TERM "$pid"
+    reap_child "$pid" 10 "an interrupted restore" || rc=$?
+    assert_eq "$rc" 130 "status of an interrupted restore"
+    assert_match "$(tail -n 1 "$T/said")" "interrupted: the same command goes on" "last line"
+    assert_eq "$(pgrep -f "$T/slow/slee[p]er" || true)" "" "what runs on"
+    (($(grep -c '^part' "$d/.walefs-restore") >= 2)) || fail "finished partitions are not noted"
+
+    [[ -e $d/base/once ]] || fail "it began anew"
+    rm "$d/base/once"
+    restore 0 --tablespaces-inside "$d"
+    assert_match "$OUT" "going on with .*: [2-9] are there already" "output"
+    assert_restored "$d"
+    assert_eq "$(find "$d" -name '.walefs-restore*')" "" "what the script leaves"
+}
+
+# A tar in front of the real one, that sleeps in its Nth run.
+make_slow_tar() # N
+{
+    cat >"$T/slow/tar" <<END
+#!/bin/bash
+echo x >>"$T/slow/runs"
+if [[ \$(wc -l <"$T/slow/runs") -ge $(($1 - 1)) ]]; then
+    touch "$T/slow/sleeping"
+    exec -a $T/slow/sleeper sleep 60
+fi
+exec /bin/tar "\$@"
+END
+    chmod 755 "$T/slow/tar"
+    chmod 777 "$T/slow"
+}
+
+test_parallel()
+{
+    make_archive
+    leave_mount
+    restore 0 --jobs 4 --tablespaces-inside "$T/four"
+    assert_restored "$T/four"
+    restore 0 -j1 -q --no-sync --tablespaces-inside "$T/one"
+    assert_match "$OUT" "^walefs-restore: restoring" "output"
+    [[ $OUT != *MiB/s* ]] || fail "-q is not quiet"
+    assert_restored "$T/one"
+    # On a terminal: a bar.
+    script -qec "stty cols 120; '$RESTORE' --tablespaces-inside '$TREE' '$T/bar'" /dev/null >"$T/tty" 2>&1
+    grep -q '\[#\{30\}\] 100%' "$T/tty" || fail "no progress bar: $(cat -v "$T/tty")"
+    # A place that is a tablespace's and is made with the directories above it.
+    rm -rf "$T/ts"
+    restore 0 "$T/places"
+    [[ -n $(ls "$T/ts/one") ]] || fail "the tablespace is not in its place"
+    assert_eq "$(cut -d' ' -f2 "$T/places/tablespace_map")" "$T/ts/one" "tablespace_map"
+}
+
+test_refusals()
+{
+    local d=$T/target oid name first
+    make_archive
+    leave_mount
+    rm -rf "$T/ts/one"
+    name=$(the_backup)
+    oid=$(basename "$TREE/basebackups/LATEST/pgdata/pg_tblspc"/*)
+    first=$(sed -n 's/.*"start_wal_segment": "\(.*\)".*/\1/p' "$TREE/basebackups/LATEST/backup.json")
+    refused "no complete backup 'weekly'.*$name" -b weekly "$d"
+    refused "no backup's name" -b ../wal "$d"
+    refused "no tablespace at /no/where.*$T/ts/one" -T /no/where=/tmp/x "$d"
+    refused "must be an absolute path" -T "$T/ts/one=x" "$d"
+    refused "inside the data directory" -T "$oid=$d/ts" "$d"
+    refused "inside the mount" "$TREE/wal/data"
+    refused "holds the mount" "$T"
+    refused "cannot be a data directory" --force /
+    refused "one recovery target" --target-name a --target-xid 7 "$d"
+    refused "--target-lsn wants" --target-lsn 7 "$d"
+    refused "need a target" --target-action pause "$d"
+    refused "no user" --owner no-such-user "$d"
+    refused "programs of PostgreSQL .* are not in $T" --bindir "$T" "$d"
+    mkdir "$T/full"
+    touch "$T/full/something"
+    refused "not empty .something" "$T/full"
+    refused "place of tablespace $oid, $T/full, is not empty" -T "$oid=$T/full" "$d"
+    refused "place of tablespace $oid, $T/full, is not empty" --force -T "$oid=$T/full" "$d"
+    touch "$T/file"
+    refused "is no directory" "$T/file"
+    sleep 60 &
+    mkdir "$T/live"
+    printf '%s\n' "$!" >"$T/live/postmaster.pid"
+    refused "process $!" --force "$T/live"
+    kill $!
+
+    mv "$TREE/wal/$first" "$T/kept"
+    refused "$first, is not in $TREE/wal" "$d"
+    mv "$TREE/wal" "$TREE/gone"
+    refused "$TREE/wal does not exist" "$d"
+    mv "$TREE/gone" "$TREE/wal"
+    mv "$T/kept" "$TREE/wal/$first"
+    json_set expanded_size_bytes 9000000000000000
+    refused "needs 7 PiB|needs [0-9]+ TiB" "$d"
+    json_set expanded_size_bytes 1000
+    json_set complete false
+    refused "is incomplete" "$d"
+    json_set complete true
+    mv "$TREE/basebackups/LATEST/tar/part_00000001.tar" "$T/kept"
+    refused "partition 1 is missing" "$d"
+    mv "$T/kept" "$TREE/basebackups/LATEST/tar/part_00000001.tar"
+    chmod 700 "$TREE/wal"
+    chown root: "$TREE/wal"
+    [[ $(id -u) != 0 ]] || refused "cannot read $TREE/wal" "$d"
+    [[ ! -e $d ]] || fail "a refusal has made $d"
+    assert_eq "$(ls "$T/full")" something "what was there"
+    restore 0 --force --tablespaces-inside "$d"
+    assert_match "$OUT" "warning: user .* cannot read" "output"
+}
+
+# As WAL-E leaves it: no configuration, directories empty or left out, little in backup.json, a wrong position.
+make_bare_tree()
+{
+    local name=base_000000010000000000000040_00000040 dir
+    TREE=$T/bare
+    dir=$TREE/basebackups/$name
+    mkdir -p "$dir/tar" "$dir/pgdata" "$TREE/wal"
+    ln -s $name "$TREE/basebackups/LATEST"
+    pg_init src
+    pg_conf src "max_connections = 37"
+    pg_archive_with src "cp %p $TREE/wal/%f"
+    pg_dir "$TREE/wal"
+    pg_start src
+    pg_sql src "create table t as select generate_series(1, 3000)"
+    pg_sql src "select pg_switch_wal()" >/dev/null
+    pg_sql src "checkpoint"
+    pg_stop src
+    cp "$(find "$(pg_data src)/pg_wal" -name '0*' | sort | tail -n 1)" "$T/.segment"
+    as_pg cp -n "$(pg_data src)/pg_wal"/0* "$TREE/wal/"
+    tar -C "$(pg_data src)" -cf "$dir/tar/part_00000000.tar" --exclude='./postgresql.conf' \
+        --exclude='./pg_hba.conf' --exclude='./pg_ident.conf' --exclude='./pg_wal' --exclude='./pg_stat_tmp' \
+        --exclude='./pg_notify' --exclude='./pg_replslot' .
+    tar -C "$dir/pgdata" -xpf "$dir/tar/part_00000000.tar"
+    cat >"$dir/backup.json" <<END
+{
+  "encrypted": null,
+  "expanded_size_bytes": 1000000,
+  "label": null,
+  "name": "$name",
+  "postgresql_version": null,
+  "segment_size": null,
+  "start_lsn": "0/40000028",
+  "start_wal_segment": "000000010000000000000040",
+  "stop_lsn": null,
+  "stored_at": "2026-11-24T05:57:49Z",
+  "tablespaces": [],
+  "timeline": 1,
+  "written_by": "WAL-E"
+}
+END
+}
+
+test_without_configuration()
+{
+    local d=$T/pg/two/data
+    make_bare_tree
+    pg_home two
+    restore 0 --start --start-options "$(socket_of two)" "$d"
+    assert_match "$OUT" "minimum of settings: postgresql.conf pg_hba.conf pg_ident.conf" "output"
+    grep -qx "max_connections = 37" "$d/postgresql.conf" || fail "max_connections is not the primary's"
+    [[ -d $d/pg_wal/archive_status && -d $d/pg_replslot ]] || fail "directories are missing"
+    if [[ $PG_OS_USER == postgres ]]; then
+        promoted two
+        assert_eq "$(pg_sql two "select count(*) from t")" 3000 "rows"
+    fi
+    pg_stop two
+
+    # With a configuration in place, that stays; not even --force is needed.
+    rm -rf "$d"
+    pg_dir "$d"
+    as_pg cp "$(pg_data src)/postgresql.conf" "$(pg_data src)/pg_hba.conf" "$d/"
+    as_pg sed -i 's/^max_connections = 37/max_connections = 20/' "$d/postgresql.conf"
+    restore 0 "$d"
+    assert_match "$OUT" "kept as it was in $d: postgresql.conf pg_hba.conf" "output"
+    assert_match "$OUT" "minimum of settings: pg_ident.conf" "output"
+    assert_match "$OUT" "warning: max_connections is 20 .* was 37" "output"
+}
+
+# What PostgreSQL reads as a setting and the shell as a command.
+test_awkward_paths()
+{
+    local odd="$T/it's a \\100%f \$tree" d="$T/pg/two/da ta"
+    make_archive
+    leave_mount
+    mv "$TREE" "$odd"
+    TREE=$odd
+    pg_home two
+    restore 0 -T "$T/ts/one=$T/pg/two/a\\=b c" --start --start-options "$(socket_of two) -c archive_mode=off" "$d"
+    promoted two
+    assert_eq "$(rows two)" "$WANT_LAST" "rows at the last commit"
+    [[ -n $(ls "$T/pg/two/a=b c") ]] || fail "the tablespace is not where it was mapped to"
+    as_pg "$PG_BIN/pg_ctl" -D "$d" -w -m fast stop >/dev/null
+}
+
+# Stands for the programs of another version.
+fake_programs() # VERSION
+{
+    mkdir -p "$T/bin$1"
+    # shellcheck disable=SC2016
+    printf '#!/bin/sh\n[ "$1" != --version ] || echo "postgres (PostgreSQL) %s"\n' "$1" >"$T/bin$1/postgres"
+    printf '#!/bin/sh\nexit 0\n' >"$T/bin$1/pg_ctl"
+    printf '#!/bin/sh\necho "wal_level setting:    hot_standby"\necho "max_connections setting:      41"\n' \
+        >"$T/bin$1/pg_controldata"
+    chmod 755 "$T/bin$1"/*
+}
+
+test_recovery_conf()
+{
+    local v d
+    make_bare_tree
+    for v in 9.6 11; do
+        echo "$v" >"$T/PG_VERSION"
+        chown "$PG_OS_USER:" "$T/PG_VERSION"
+        cp -p "$T/PG_VERSION" "$TREE/basebackups/LATEST/pgdata/PG_VERSION"
+        # The later member of that name is what stays.
+        tar -C "$T" -rf "$TREE/basebackups/LATEST/tar/part_00000000.tar" PG_VERSION
+        fake_programs $v.7
+        d=$T/old$v
+        restore 0 --bindir "$T/bin$v.7" --standby --target-xid 99 --target-exclusive "$d"
+        grep -qx "standby_mode = 'on'" "$d/recovery.conf"
+        grep -qx "restore_command = 'test -d $TREE/wal || exit 255; cp $TREE/wal/%f \"%p\"'" "$d/recovery.conf"
+        grep -qx "recovery_target_xid = '99'" "$d/recovery.conf"
+        grep -qx "recovery_target_inclusive = 'off'" "$d/recovery.conf"
+        grep -qx "recovery_target_timeline = 'latest'" "$d/recovery.conf"
+        grep -qx "max_connections = 41" "$d/postgresql.conf"
+        [[ -z $(find "$d" -maxdepth 1 -name '*.signal') ]] || fail "a signal file"
+    done
+    [[ -d $T/old9.6/pg_xlog/archive_status ]] || fail "no pg_xlog"
+    restore 1 --bindir "$T/bin9.6.7" "$T/other"
+    assert_match "$LAST" "programs of PostgreSQL 11 are not in" "last line"
+}
+
+# Without root: the user's own cluster.
+test_as_a_user()
+{
+    local d=$T/pg/two/data
+    [[ $(id -u) == 0 ]] || return 0
+    make_archive
+    leave_mount
+    chown -R "$PG_OS_USER:" "$TREE"
+    pg_home two
+    runs 0 as_pg "$RESTORE" --tablespaces-inside --start --start-options "$(socket_of two) -c archive_mode=off" \
+        "$TREE" "$d"
+    promoted two
+    assert_eq "$(rows two)" "$WANT_LAST" "rows at the last commit"
+    pg_stop two
+    runs 1 as_pg "$RESTORE" --owner root --tablespaces-inside "$TREE" "$T/pg/two/x"
+    assert_match "$LAST" "only root can restore for root" "last line"
+}
+
+# ---- walefs-prune -------------------------------------------------------------------------------
+
+test_prunes_a_mount()
+{
+    local i before oldest
+    make_archive
+    for i in 2 3; do
+        pg_archive_all src >/dev/null
+        take_backup "b$i"
+    done
+    pg_archive_all src >/dev/null
+    pg_stop src
+    before=$(segments_in "$TREE/wal" | wc -l)
+    oldest=$(sed -n 's/.*"start_wal_segment": "\(.*\)".*/\1/p' "$TREE/basebackups/b2/backup.json")
+    runs 0 "$PRUNE" --keep 2 "$TREE"
+    assert_match "$OUT" "would remove $(readlink "$TREE/basebackups/nightly") \(nightly\), stored" "output"
+    assert_match "$LAST" "dry run: nothing was removed; --confirm removes 1 base backups" "last line"
+    assert_eq "$(segments_in "$TREE/wal" | wc -l)" "$before" "WAL after a dry run"
+    umount_walefs m
+    mount_walefs m "$(pg_mount_opts)"
+    runs 2 "$PRUNE" --keep 2 --confirm "$TREE"
+    assert_match "$LAST" "failed: .*not permitted.*allow_delete" "last line without allow_delete"
+    umount_walefs m
+
+    mount_walefs m "$(pg_mount_opts)" allow_delete
+    runs 0 "$PRUNE" --keep=2 --confirm "$TREE"
+    assert_match "$OUT" "recovery stays possible from [0-9A-F/]+ .* to the end of segment $(segments_in "$TREE/wal" | tail -n 1)" "output"
+    assert_match "$LAST" "done: removed 1 base backups .* and [1-9][0-9]* WAL files" "last line"
+    assert_eq "$(find "$TREE/basebackups" -maxdepth 1 -name 'base_*' | wc -l)" 2 "backups"
+    assert_eq "$(segments_in "$TREE/wal" | head -n 1)" "$oldest" "the first segment"
+    runs 0 "$PRUNE" --keep 2 --confirm "$TREE"
+    assert_match "$LAST" "done: nothing is too old" "last line"
+    umount_walefs m
+    mount_walefs m "$(pg_mount_opts)" ro
+    assert_eq "$(segments_in "$TREE/wal" | head -n 1)" "$oldest" "the first segment in the archive"
+    rm -rf "$T/ts/one"
+    pg_home two
+    restore 0 --backup b2 --start --start-options "$(socket_of two) -c archive_mode=off" "$(pg_data two)"
+    promoted two
+    assert_eq "$(rows two)" "$WANT_LAST" "rows from the oldest backup that is left"
+    pg_stop two
+    umount_walefs m
+}
+
+fake_backup() # NAME TIMELINE LSN SEGMENT STORED_AT [LABEL]
+{
+    mkdir -p "$TREE/basebackups/$1/pgdata" "$TREE/basebackups/$1/tar"
+    cat >"$TREE/basebackups/$1/backup.json" <<END
+{
+  "label": ${6:+\"$6\"}${6:-null},
+  "name": "$1",
+  "segment_size": 16777216,
+  "start_lsn": "$3",
+  "start_wal_segment": "$4",
+  "stop_lsn": "$3",
+  "stored_at": "$5",
+  "stored_size_bytes": 1048576,
+  "tablespaces": [
+    {"oid": "16384", "location": "/srv/x"}
+  ],
+  "timeline": $2,
+  "written_by": "walefs"
+}
+END
+    sed -i 's/"\(.*\)"\1,$/"\1",/; s/^  "label": "\([^"]*\)"[^,]*,/  "label": "\1",/' "$TREE/basebackups/$1/backup.json"
+}
+
+# Five backups on two timelines, the later one begun before the earlier one's last; WAL of each.
+make_prunable_tree()
+{
+    local i tli
+    TREE=$T/tree
+    rm -rf "$TREE"
+    mkdir -p "$TREE/wal" "$TREE/basebackups" "$T/bin"
+    fake_backup base_000000010000000000000010_00000040 1 0/10000028 000000010000000000000010 "$(date -u -d '-40 days' +%FT%TZ)" first
+    fake_backup base_000000010000000000000020_00000040 1 0/20000028 000000010000000000000020 "$(date -u -d '-20 days' +%FT%TZ)"
+    fake_backup base_000000020000000000000028_00000040 2 0/28000028 000000020000000000000028 "$(date -u -d '-6 days' +%FT%TZ)"
+    fake_backup base_000000010000000000000030_00000040 1 0/30000028 000000010000000000000030 "$(date -u -d '-5 days' +%FT%TZ)"
+    fake_backup base_0000000200000001000000FE_00000040 2 1/FE000028 0000000200000001000000FE "$(date -u -d '-4 days' +%FT%TZ)" last
+    ln -s base_0000000200000001000000FE_00000040 "$TREE/basebackups/LATEST"
+    for ((i = 0x08; i <= 0x40; i++)); do
+        printf '%08X%08X%08X\n' 1 0 $i
+        ((i < 0x26)) || printf '%08X%08X%08X\n' 2 0 $i
+    done | (cd "$TREE/wal" && xargs touch)
+    touch "$TREE/wal/0000000200000001000000FE" "$TREE/wal/0000000200000001000000FF" \
+        "$TREE/wal/00000002.history" "$TREE/wal/000000010000000000000010.00000028.backup" \
+        "$TREE/wal/000000010000000000000030.00000028.backup" "$TREE/wal/00000001000000000000000A.partial" \
+        "$TREE/wal/archtemp.x" "$TREE/wal/000000010000000000000009.tmp"
+    # In the mount, rmdir takes a whole backup away.
+    # shellcheck disable=SC2016
+    printf '#!/bin/bash\n[[ $1 == -- && $2 == */base_* && -e $2/backup.json ]] && rm -r -- "$2"\n' >"$T/bin/rmdir"
+    chmod 755 "$T/bin/rmdir"
+}
+
+prune() # STATUS OPTIONS...
+{
+    runs "$1" env PATH="$T/bin:$PATH" "$PRUNE" "${@:2}" "$TREE"
+}
+
+test_prune_rules()
+{
+    make_prunable_tree
+    prune 1 --keep 0
+    prune 1 --keep 1 --keep-days 1
+    prune 1 --keep -1
+    assert_match "$LAST" "refused, nothing was removed" "last line"
+
+    # By timeline first: the one on timeline 1 at 0/30 goes before that on timeline 2 at 0/28, but it is the
+    # lowest position that decides on the WAL, whatever the timeline.
+    prune 0 --keep 2
+    assert_match "$OUT" "would remove base_000000010000000000000030" "output"
+    assert_match "$OUT" "kept: base_000000020000000000000028" "output"
+    assert_match "$OUT" "WAL before ...0000000000000028, .*and 2 other files" "output"
+    assert_match "$OUT" "segments are missing in between" "output"
+    prune 0 --keep 2 --confirm
+    assert_match "$LAST" "removed 3 base backups \(3072 KiB\) and 68? WAL files|removed 3 base backups" "last line"
+    assert_eq "$(find "$TREE/basebackups" -maxdepth 1 -name 'base_*' | wc -l)" 2 "backups"
+    assert_eq "$(segments_in "$TREE/wal" | cut -c9- | sort | head -n 1)" 0000000000000028 "the first position"
+    [[ -e $TREE/wal/00000002.history && -e $TREE/wal/archtemp.x && -e $TREE/wal/000000010000000000000009.tmp ]] ||
+        fail "something that is no WAL of the archive was removed"
+    [[ ! -e $TREE/wal/000000010000000000000010.00000028.backup && ! -e $TREE/wal/00000001000000000000000A.partial ]] ||
+        fail "a label or partial segment of what was removed stays"
+    [[ -e $TREE/wal/000000010000000000000030.00000028.backup ]] || fail "a label that is not old was removed"
+
+    make_prunable_tree
+    prune 0 --keep-days 10 --confirm
+    assert_eq "$(find "$TREE/basebackups" -maxdepth 1 -name 'base_*' | wc -l)" 3 "backups younger than 10 days"
+    prune 0 --keep-days 2 --confirm
+    assert_eq "$(find "$TREE/basebackups" -maxdepth 1 -name 'base_*' -printf '%f')" base_0000000200000001000000FE_00000040 "the one that stays"
+    assert_eq "$(segments_in "$TREE/wal" | wc -l)" 2 "segments"
+
+    # All backups kept: what was archived before the first.
+    make_prunable_tree
+    prune 0 --confirm
+    assert_match "$LAST" "removed 0 base backups .* and 9 WAL files" "last line"
+
+    # Without any backup nothing is old.
+    rm -r "$TREE/basebackups"/*
+    prune 1 --confirm
+    assert_match "$LAST" "no complete base backup" "last line"
+}
+
+# WAL-E's name of an offline backup lies: what its own files say counts, and without those nothing is removed.
+test_prune_keeps_what_is_uncertain()
+{
+    local b
+    make_prunable_tree
+    b=$TREE/basebackups/base_000000010000000000000020_00000040
+    json_set written_by '"WAL-E"' "$(basename "$b")"
+    prune 1 --keep 4 --confirm
+    assert_match "$LAST" "at which WAL segment base_000000010000000000000020_00000040 starts is not known" "last line"
+    printf 'START WAL LOCATION: 0/B000028 (file 00000001000000000000000B)\nCHECKPOINT LOCATION: 0/B000060\n' \
+        >"$b/pgdata/backup_label"
+    prune 0 --keep 4 --confirm
+    [[ -e $TREE/wal/00000001000000000000000B && ! -e $TREE/wal/00000001000000000000000A ]] ||
+        fail "WAL before the label's position"
+
+    make_prunable_tree
+    json_set written_by '"WAL-E"' "$(basename "$b")"
+    pg_init src
+    mkdir "$b/pgdata/global"
+    cp "$(pg_data src)/global/pg_control" "$b/pgdata/global/"
+    prune 0 --keep 4
+    assert_match "$OUT" "nothing is too old|would remove" "output"
+    [[ $OUT != *"WAL before"* ]] || fail "pg_control says segment 1, but WAL would go: $OUT"
+
+    # A backup that cannot be removed stops it before any WAL goes.
+    make_prunable_tree
+    printf '#!/bin/sh\necho "rmdir: not permitted" >&2; exit 1\n' >"$T/bin/rmdir"
+    b=$(segments_in "$TREE/wal" | wc -l)
+    prune 2 --keep 1 --confirm
+    assert_match "$LAST" "failed: rmdir: not permitted" "last line"
+    assert_eq "$(segments_in "$TREE/wal" | wc -l)" "$b" "WAL after a failure"
+}
+
+# Many names, few processes.
+test_prune_is_quick()
+{
+    local t0
+    make_prunable_tree
+    (cd "$TREE/wal" && for ((i = 0; i < 12000; i++)); do printf '%08X%08X%08X\n' 1 1 $((i % 256)); done | sort -u | xargs touch
+        for ((i = 0; i < 12000; i++)); do printf '%08X%08X%08X\n' 3 $((i / 256)) $((i % 256)); done | xargs touch)
+    t0=$(now_ms)
+    prune 0 --keep 1 --confirm
+    (($(now_ms) - t0 < 15000)) || fail "it took $(($(now_ms) - t0)) ms"
+    assert_eq "$(segments_in "$TREE/wal" | cut -c9- | sort | head -n 1)" 00000001000000FE "the first position"
+}
