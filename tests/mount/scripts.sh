@@ -244,6 +244,60 @@ assert_restored() # PGDATA
         "$TREE/basebackups/LATEST/pgdata" "$1" || fail "the content of $1 differs"
 }
 
+# A partition breaks off; another one hangs and the run is interrupted; both go on with the same command.
+test_resumes()
+{
+    local d=$T/target p q pid rc=0 n
+    make_archive
+    leave_mount
+    n=$(find "$TREE/basebackups/LATEST/tar/" -name 'part_*' | wc -l)
+    ((n >= 3)) || fail "only $n partitions"
+    p=$TREE/basebackups/LATEST/tar/part_00000001.tar
+    q=$TREE/basebackups/LATEST/tar/part_00000002.tar
+    cp "$p" "$T/whole"
+    truncate -s -300000 "$p"
+    restore 2 -j 1 --tablespaces-inside "$d"
+    assert_match "$LAST" "failed: partition part_00000001.tar: .*Unexpected EOF.*the same command goes on" "last line"
+    assert_eq "$(grep -c '^part' "$d/.walefs-restore")" 1 "partitions in the state file"
+    refused "unfinished restore" "$d" # other options
+
+    # Another backup is the latest now: the restore stays with its own.
+    cp "$T/whole" "$p"
+    touch "$d/base/once"
+    mv "$q" "$T/later"
+    mkfifo "$q"
+    restore 1 --backup nightly --tablespaces-inside --owner daemon "$d"
+    "$RESTORE" -j 1 --tablespaces-inside "$TREE" "$d" >"$T/said" 2>&1 </dev/null &
+    pid=$!
+    sleep 1.5
+    kill -INT "$pid" 2>/dev/null || true
+    reap_child "$pid" 10 "an interrupted restore" || rc=$?
+    # A partition that is no file is none: refused before anything is read.
+    assert_eq "$rc" 1 "status with a FIFO for a partition"
+    rm "$q"
+    cp "$T/later" "$q"
+
+    mkdir "$T/slow"
+    make_slow_tar 3
+    rc=0
+    PATH=$T/slow:$PATH setsid "$RESTORE" -j 1 --tablespaces-inside "$TREE" "$d" >"$T/said" 2>&1 </dev/null &
+    pid=$!
+    wait_for 20 "the slow partition" test -e "$T/slow/sleeping"
+    kill -TERM "$pid"
+    reap_child "$pid" 10 "an interrupted restore" || rc=$?
+    assert_eq "$rc" 130 "status of an interrupted restore"
+    assert_match "$(tail -n 1 "$T/said")" "interrupted: the same command goes on" "last line"
+    assert_eq "$(pgrep -f "$T/slow/slee[p]er" || true)" "" "what runs on"
+    (($(grep -c '^part' "$d/.walefs-restore") >= 2)) || fail "finished partitions are not noted"
+
+    [[ -e $d/base/once ]] || fail "it began anew"
+    rm "$d/base/once"
+    restore 0 --tablespaces-inside "$d"
+    assert_match "$OUT" "going on with .*: [2-9] are there already" "output"
+    assert_restored "$d"
+    assert_eq "$(find "$d" -name '.walefs-restore*')" "" "what the script leaves"
+}
+
 # A tar in front of the real one, that sleeps in its Nth run.
 make_slow_tar() # N
 {
