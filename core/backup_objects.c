@@ -118,7 +118,7 @@ bool backup_delete(struct store *store, const char *name, const struct call *cal
 {
     char sentinel[STORE_KEY_MAX];
     const char *first[] = {sentinel};
-    if (!backup_name_parse(name, 0, NULL))
+    if (!backup_name_parse(name, 0, NULL) && !backup_name_is_temporary(name))
         return err_set(err, ERR_INVALID, "%.80s: not a backup's name", name);
     (void)snprintf(sentinel, sizeof(sentinel), BACKUP_PREFIX "%s" BACKUP_SENTINEL_SUFFIX, name);
     if (!store->ops->remove(store, first, 1, call, err))

@@ -84,8 +84,8 @@ void backup_write_partition_key(const struct backup_write *w, size_t i, char out
 /* What stands under such a name is no backup, neither for WAL-E nor for walefs. */
 static void temporary_key(const struct backup_write *w, size_t i, char out[STORE_KEY_MAX])
 {
-    (void)snprintf(out, STORE_KEY_MAX, BACKUP_PREFIX "walefs-tmp-%s/part_%08zu.tar.lzo", w->token,
-                   i);
+    (void)snprintf(out, STORE_KEY_MAX, BACKUP_PREFIX BACKUP_TEMP_PREFIX "%s/part_%08zu.tar.lzo",
+                   w->token, i);
 }
 
 static bool begin_partition(struct backup_write *w, struct err *err)

@@ -81,7 +81,7 @@ static bool backup_of_entry(const struct store_entry *e, char name[BACKUP_NAME_M
         return false;
     memcpy(name, rest, n - m);
     name[n - m] = '\0';
-    return backup_name_parse(name, 0, NULL);
+    return backup_name_parse(name, 0, NULL) || (e->is_prefix && backup_name_is_temporary(name));
 }
 
 static bool add_page(struct listing *l, const struct store_page *page, struct err *err)

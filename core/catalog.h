@@ -10,7 +10,7 @@ struct catalog_backup {
     char etag[128]; /* of the sentinel */
 };
 
-/* Objects of a backup without a sentinel. Only the name until catalog_measure. */
+/* Objects of a backup without a sentinel, or of one whose writer died before it had a name. */
 struct catalog_incomplete {
     char name[BACKUP_NAME_MAX];
 };

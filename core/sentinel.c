@@ -61,6 +61,13 @@ bool backup_name_parse(const char *name, uint32_t segment_size, struct backup_po
     return true;
 }
 
+bool backup_name_is_temporary(const char *name)
+{
+    size_t n = strlen(BACKUP_TEMP_PREFIX);
+    return strncmp(name, BACKUP_TEMP_PREFIX, n) == 0 && strlen(name) == n + 32 &&
+           strspn(name + n, "0123456789abcdef") == 32;
+}
+
 bool backup_name_format(const struct backup_position *start, uint32_t segment_size,
                         char out[BACKUP_NAME_MAX])
 {

@@ -12,6 +12,8 @@
 #define BACKUP_PREFIX "basebackups_005/"
 #define BACKUP_NAME_MAX 64 /* "base_" 24 hex digits "_" 8 digits, with the NUL */
 #define BACKUP_SENTINEL_SUFFIX "_backup_stop_sentinel.json"
+/* Before its name is known, a backup's partitions are stored under this and 32 hex digits. */
+#define BACKUP_TEMP_PREFIX "walefs-tmp-"
 #define BACKUP_INDEX_NAME "walefs-index.lzo"
 
 struct backup_position {
@@ -56,6 +58,9 @@ void backup_info_free(struct backup_info *info); /* contents only; safe when zer
  * segment unless SEGMENT_SIZE says else), which WAL-E got wrong for offline backups. POS may be
  * NULL. */
 bool backup_name_parse(const char *name, uint32_t segment_size, struct backup_position *pos);
+
+/* Is NAME what partitions are stored under before their backup's name is known? */
+bool backup_name_is_temporary(const char *name);
 
 /* base_<segment>_<offset>: the offset is decimal, at least 8 digits. */
 bool backup_name_format(const struct backup_position *start, uint32_t segment_size,

@@ -10,6 +10,7 @@
 #include "fs/backups.h"
 #include "fs/new_backup.h"
 #include "fs/node.h"
+#include "fs/status.h"
 #include "fs/wal.h"
 #include "fs/wal_delete.h"
 
@@ -37,6 +38,7 @@ static bool root_lookup(struct fs *fs, struct node *dir, const char *name, pid_t
     (void)pid;
     struct node *node = strcmp(name, "wal") == 0           ? fs->wal
                         : strcmp(name, "basebackups") == 0 ? fs->backups
+                        : strcmp(name, "status") == 0      ? fs->status_dir
                                                            : NULL;
     if (node == NULL)
         return err_set(err, ERR_ABSENT, "%s: the archive has no such directory", name);
@@ -52,7 +54,8 @@ static bool root_list(struct fs *fs, struct dir *dir, const struct call *call, s
     (void)call;
     dir->done = true;
     return dir_add(dir, "wal", S_IFDIR, NULL, 0, err) &&
-           dir_add(dir, "basebackups", S_IFDIR, NULL, 0, err);
+           dir_add(dir, "basebackups", S_IFDIR, NULL, 0, err) &&
+           dir_add(dir, "status", S_IFDIR, NULL, 0, err);
 }
 
 static const struct node_ops root_ops = {
@@ -93,13 +96,16 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
     fs->fetcher = fs->inodes == NULL ? NULL : fetcher_new(&fetch, err);
     fs->backup_set = fs->fetcher == NULL ? NULL : backup_set_new(&backups, err);
     fs->wal_delete = fs->backup_set == NULL ? NULL : wal_delete_new(fs, err);
-    if (fs->wal_delete == NULL)
+    fs->status = fs->wal_delete == NULL ? NULL : status_new(err);
+    if (fs->status == NULL)
         goto fail;
     struct node *top = inode_get(fs->inodes, INODE_ROOT);
     fs->wal = inode_obtain(fs->inodes, top, "wal", &wal_dir_template, err);
     if (fs->wal != NULL)
         fs->backups = inode_obtain(fs->inodes, top, "basebackups", &backups_dir_template, err);
     if (fs->backups != NULL)
+        fs->status_dir = inode_obtain(fs->inodes, top, "status", &status_dir_template, err);
+    if (fs->status_dir != NULL)
         return fs;
 fail:
     fs_free(fs);
@@ -123,6 +129,7 @@ void fs_free(struct fs *fs)
         fs_release(fs, fs->handles);
     new_backups_free(fs);
     inode_table_free(fs->inodes);
+    status_free(fs->status);
     wal_delete_free(fs->wal_delete);
     backup_set_free(fs->backup_set);
     fetcher_free(fs->fetcher);

@@ -469,10 +469,11 @@ static bool label_ok(const char *label, struct err *err)
     for (const unsigned char *p = (const unsigned char *)label; *p != '\0'; p++)
         if (*p < ' ' || *p == 0x7f)
             return err_set(err, ERR_INVALID, "a label has no control characters");
-    if (label[0] == '\0' || strncmp(label, "base_", 5) == 0 || strcmp(label, BACKUPS_LATEST) == 0)
+    if (label[0] == '\0' || strncmp(label, "base_", 5) == 0 || strcmp(label, BACKUPS_LATEST) == 0 ||
+        backup_name_is_temporary(label))
         return err_set(err, ERR_INVALID,
                        "basebackups/%s: a new backup is made under a label of your own, which is "
-                       "neither LATEST nor begins with base_",
+                       "neither LATEST nor begins with base_ or walefs-tmp-",
                        label);
     return true;
 }

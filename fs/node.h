@@ -15,9 +15,11 @@ struct fs {
     struct fetcher *fetcher;
     struct stage_env stage_env;
     struct persistence persistence;
-    struct cancel stop;   /* ends publishing in the background */
-    struct node *wal;     /* a reference */
-    struct node *backups; /* a reference */
+    struct cancel stop;      /* ends publishing in the background */
+    struct node *wal;        /* a reference */
+    struct node *backups;    /* a reference */
+    struct node *status_dir; /* a reference */
+    struct status *status;
     struct backup_set *backup_set;
     struct wal_delete *wal_delete;
     pthread_mutex_t new_backups_lock;

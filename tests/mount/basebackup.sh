@@ -230,10 +230,21 @@ test_killed_mount()
     name=$(store_ls basebackups_005/base_ | head -n 1 | cut -d/ -f2)
     mount_walefs m "$(pg_mount_opts)"
     assert_eq "$(ls "$m/basebackups")" "" "backups after the mount was killed"
+    # The tablespaces came first, before backup_label told the name.
+    sed -n 3,\$p "$m/status/incomplete" >"$T/incomplete"
+    cut -f1 "$T/incomplete" | sed 's/-[0-9a-f]\{32\}$/-*/' | sort >"$T/names"
+    assert_eq "$(paste -sd ' ' "$T/names")" "$name walefs-tmp-*" "what status/incomplete names"
+    while IFS=$'\t' read -r name objects bytes begun age idle; do
+        assert_eq "$objects" "$(store_ls "basebackups_005/$name/" | wc -l)" "objects of $name"
+        ((bytes > 0 && age >= idle)) || fail "$name: $bytes bytes, $age s old, idle for $idle s"
+        [[ $begun == "$(date -u +%Y)"-*Z ]] || fail "$name was begun at $begun"
+    done <"$T/incomplete"
+    expect_fail 'not permitted' rmdir "$m/basebackups/$name"
     umount_walefs m
     mount_walefs m "$(pg_mount_opts)" allow_delete
-    rmdir "$m/basebackups/$name"
-    [[ -z $(store_ls basebackups_005/base_) ]] || fail "something is left of $name"
+    cut -f1 "$T/incomplete" | (cd "$m/basebackups" && xargs rmdir)
+    [[ -z $(store_ls basebackups_005/) ]] || fail "something is left"
+    assert_eq "$(sed 1,2d "$m/status/incomplete")" "" "status/incomplete when all were removed"
     pg_stop src
     umount_walefs m
 }

@@ -1,0 +1,18 @@
+/* The directory status/: small text files, made when they are opened. Like those of /proc they show
+ * a size of 0 until then.
+ *
+ * What a file tells of the archive is asked for with little patience: when the store does not
+ * answer, the file says so, and shows what was known last and how old that is. */
+#ifndef WALEFS_FS_STATUS_H
+#define WALEFS_FS_STATUS_H
+
+#include "fs/node.h"
+
+struct status;
+
+struct status *status_new(struct err *err);
+void status_free(struct status *s); /* NULL is allowed */
+
+extern const struct node_template status_dir_template;
+
+#endif
