@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/codec.h"
 #include "core/log.h"
 #include "core/pipe.h"
 #include "core/spool.h"
+#include "fs/index_cache.h"
 
 #define SCAN_PIPE_BYTES (1u << 20)
 #define INDEX_MAX_BYTES (UINT64_C(4) << 30)
@@ -41,27 +43,34 @@ static bool fits(const struct backup_index *index, const struct backup_objects *
     return true;
 }
 
-/* Decodes the index object completely, verified, before anything is read from it. */
-static struct backup_index *fetch_index(const struct loading *l, const char *key, struct err *err)
+/* Decodes a coded index completely, verified, before anything is read from it. */
+static struct backup_index *decode_index(const struct loading *l, struct source *body,
+                                         struct err *err)
 {
-    struct store_info info;
     struct spool_result result;
-    struct source *body = NULL, *text = NULL;
-    struct sink *out = NULL;
+    struct source *text = NULL;
     struct backup_index *index = NULL;
     int fd = spool_open(l->opt->dir, err);
     if (fd < 0)
         return NULL;
-    body = l->opt->store->ops->get(l->opt->store, key, 0, UINT64_MAX, &info, l->call, err);
-    out = body == NULL ? NULL : spool_sink(fd, INDEX_MAX_BYTES, false, &result, err);
+    struct sink *out = spool_sink(fd, INDEX_MAX_BYTES, false, &result, err);
     if (out != NULL && codec_decode(l->opt->pgp, body, out, OPENPGP_FOREGROUND, NULL, l->call, err))
         text = source_fd(fd, 0, result.size, err);
     if (text != NULL)
         index = backup_index_read(text, err);
     source_close(text);
     sink_close(out);
-    source_close(body);
     close(fd);
+    return index;
+}
+
+static struct backup_index *fetch_index(const struct loading *l, const char *key, struct err *err)
+{
+    struct store_info info;
+    struct source *body =
+        l->opt->store->ops->get(l->opt->store, key, 0, UINT64_MAX, &info, l->call, err);
+    struct backup_index *index = body == NULL ? NULL : decode_index(l, body, err);
+    source_close(body);
     return index;
 }
 
@@ -93,7 +102,7 @@ static bool try_stored(const struct loading *l, const struct backup_objects *obj
         *err = why;
         return false;
     }
-    log_warn("%s: the index is made anew: %s", l->name,
+    log_warn("%s: the index in the archive is not used: %s", l->name,
              found == NULL ? why.text : "it is not of the partitions that are there");
     return true;
 }
@@ -166,7 +175,7 @@ static struct backup_index *make_index(const struct loading *l,
     struct backup_index *index = backup_index_new(err);
     bool ok = index != NULL;
     if (ok)
-        log_info("%s has no index: its %zu partitions are read once to make it", l->name,
+        log_info("%s: its %zu partitions are read once to make its index", l->name,
                  objects->partition_count);
     for (size_t i = 0; ok && i < objects->partition_count; i++)
         ok = scan_partition(l, index, &objects->objects[i], err);
@@ -176,27 +185,76 @@ static struct backup_index *make_index(const struct loading *l,
     return NULL;
 }
 
-static bool store_index(const struct loading *l, const struct backup_index *index, struct err *err)
+/* ---- keeping it ---- */
+
+/* The one that an earlier mount kept on this host, NULL when there is none that can be used. */
+static struct backup_index *kept_index(const struct loading *l,
+                                       const struct backup_objects *objects)
+{
+    struct err err = ERR_INIT;
+    struct stat st;
+    int fd = index_cache_open(l->opt->dir, l->name, objects);
+    struct source *coded =
+        fd >= 0 && fstat(fd, &st) == 0 ? source_fd(fd, 0, (uint64_t)st.st_size, &err) : NULL;
+    struct backup_index *index = coded == NULL ? NULL : decode_index(l, coded, &err);
+    if (index != NULL && !fits(index, objects)) {
+        backup_index_free(index);
+        index = NULL;
+    }
+    source_close(coded);
+    if (fd >= 0)
+        close(fd);
+    return index;
+}
+
+static bool has_encrypted(const struct backup_index *index)
+{
+    for (size_t i = 0; i < index->partition_count; i++)
+        if (index->partitions[i].encrypted)
+            return true;
+    return false;
+}
+
+/* On this host; a log line tells when that does not succeed. */
+static void keep_index(const struct loading *l, const struct backup_objects *objects, int fd,
+                       uint64_t size)
+{
+    struct err err = ERR_INIT;
+    if (!index_cache_keep(l->opt->dir, l->name, objects, fd, size, &err))
+        log_warn("%s: its index cannot be kept, and will be made again at the next mount: %s",
+                 l->name, err.text);
+}
+
+/* Into the archive if that may be written, else on this host: but never in the clear what the
+ * archive has encrypted. */
+static void store_index(const struct loading *l, const struct backup_objects *objects,
+                        const struct backup_index *index)
 {
     char key[STORE_KEY_MAX];
-    struct spool_result result;
-    bool ok = false;
-    index_key(l->name, key);
-    struct source *text = backup_index_write(index, err);
-    if (text == NULL)
-        return false;
-    int fd = spool_open(l->opt->dir, err);
-    struct sink *out = fd < 0 ? NULL : spool_sink(fd, UINT64_MAX, true, &result, err);
-    if (out != NULL && codec_encode(l->opt->pgp, text, out, false, NULL, l->call, err)) {
-        const struct store_put put = {
-            .body = {.fd = fd, .size = result.size, .sha256 = result.sha256}};
-        ok = l->opt->store->ops->put(l->opt->store, key, &put, NULL, l->call, err);
+    struct spool_result result = {0};
+    struct err err = ERR_INIT;
+    if (has_encrypted(index) && !openpgp_encrypts(l->opt->pgp)) {
+        log_info("%s: its index is not kept, since the backup is encrypted and no key is "
+                 "configured to encrypt for: it will be made again at the next mount",
+                 l->name);
+        return;
     }
+    index_key(l->name, key);
+    struct source *text = backup_index_write(index, &err);
+    int fd = text == NULL ? -1 : spool_open(l->opt->dir, &err);
+    struct sink *out = fd < 0 ? NULL : spool_sink(fd, UINT64_MAX, true, &result, &err);
+    bool coded = out != NULL && codec_encode(l->opt->pgp, text, out, false, NULL, l->call, &err);
+    const struct store_put put = {.body = {.fd = fd, .size = result.size, .sha256 = result.sha256}};
+    bool stored = coded && l->opt->writable &&
+                  l->opt->store->ops->put(l->opt->store, key, &put, NULL, l->call, &err);
+    if (!coded || (!stored && l->opt->writable))
+        log_warn("%s: its index cannot be stored: %s", l->name, err.text);
+    if (coded && !stored)
+        keep_index(l, objects, fd, result.size);
     sink_close(out);
     source_close(text);
     if (fd >= 0)
         close(fd);
-    return ok;
 }
 
 /* ---- */
@@ -205,13 +263,14 @@ static struct backup_index *get_index(const struct loading *l, const struct back
                                       struct err *err)
 {
     struct backup_index *index = NULL;
-    struct err not_stored = ERR_INIT;
     if (!try_stored(l, objects, &index, err) || index != NULL)
         return index;
-    index = make_index(l, objects, err);
-    if (index != NULL && l->opt->writable && !store_index(l, index, &not_stored))
-        log_warn("%s: its index cannot be stored, and will be made again at the next mount: %s",
-                 l->name, not_stored.text);
+    index = kept_index(l, objects);
+    bool kept = index != NULL;
+    if (!kept)
+        index = make_index(l, objects, err);
+    if (index != NULL && (!kept || l->opt->writable))
+        store_index(l, objects, index);
     return index;
 }
 

@@ -4,7 +4,7 @@
  *
  * An index comes from the archive (tar_partitions/walefs-index.lzo) when it fits the objects that
  * are there; else it is made by reading all partitions once, and stored in the archive when the
- * mount may write. One backup is loaded once however many ask. */
+ * mount may write, or on this host when it may not. One backup is loaded once however many ask. */
 #ifndef WALEFS_FS_BACKUP_SET_H
 #define WALEFS_FS_BACKUP_SET_H
 
@@ -18,7 +18,7 @@ struct backup_set_options {
     struct store *store; /* borrowed, like pgp and pool */
     struct openpgp *pgp;
     struct pool *pool;
-    const char *dir; /* where anonymous files go */
+    const char *dir; /* where anonymous files and kept indexes go */
     uint64_t cache_bytes;
     bool writable;
 };

@@ -423,13 +423,27 @@ wal_e() # STORE KEY
     store_put "$T/cut" "$index"
     mount_walefs m
     assert_same_tree "$m/basebackups/$name/pgdata" "$T/wal-e/src"
-    assert_log m 'the index is made anew'
+    assert_log m 'the index in the archive is not used'
     umount_walefs m
     printf 'one more byte' >>"$T/wal-e/src/backup_label"
     make_wal_e_again $name
-    mount_walefs m ro
+    mkdir -p "$T/kept"
+    mount_walefs m "ro,cache_dir=$T/kept"
     assert_eq "$(tail -c 13 "$m/basebackups/$name/pgdata/backup_label")" "one more byte" "content after a change"
     umount_walefs m
+
+    # what a mount that cannot write has made stays on this host, coded
+    assert_eq "$(find "$T/kept" -name 'walefs-index-*.lzo' -perm 600 | wc -l)" 1 "indexes in the cache directory"
+    [[ -z $KEY_OPTS ]] || ! grep -q backup_label "$T"/kept/* || fail "the kept index is readable"
+    mount_walefs m "ro,cache_dir=$T/kept"
+    diff -r --no-dereference "$m/basebackups/$name/pgdata" "$T/wal-e/src"
+    umount_walefs m
+    assert_eq "$(grep -c 'are read once to make its index' "$T/m.log")" 3 "indexes that were made"
+    chmod 644 "$T"/kept/* # as if it were somebody else's
+    mount_walefs m "ro,cache_dir=$T/kept"
+    diff -r --no-dereference "$m/basebackups/$name/pgdata" "$T/wal-e/src"
+    umount_walefs m
+    assert_eq "$(grep -c 'are read once to make its index' "$T/m.log")" 4 "indexes that were made"
 
     # the WAL that it needs is what its backup_label says, whatever its name is
     make_seg 000000010000000000000004 "$T/000000010000000000000004"
