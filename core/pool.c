@@ -28,6 +28,8 @@ struct pool {
     unsigned waiting;          /* lock: jobs in the queue */
     unsigned threads, idle;    /* lock */
     bool closing;              /* lock */
+    bool any_ended;            /* lock */
+    pthread_t last_ended;      /* lock: not joined yet, and joins the one before it */
 };
 
 /* The next job, or NULL when this thread should end. Called and left with the lock held. */
@@ -61,10 +63,16 @@ static void *thread_main(void *arg)
         free(job);
         pthread_mutex_lock(&p->lock);
     }
+    bool join = p->any_ended;
+    pthread_t before = p->last_ended;
+    p->any_ended = true;
+    p->last_ended = pthread_self();
     p->threads--;
     if (p->threads == 0)
         pthread_cond_broadcast(&p->finished);
     pthread_mutex_unlock(&p->lock);
+    if (join)
+        pthread_join(before, NULL);
     return NULL;
 }
 
@@ -93,7 +101,6 @@ static int start_thread(struct pool *p)
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_BYTES);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_t id;
     int rc = pthread_create(&id, &attr, thread_main, p);
     pthread_attr_destroy(&attr);
@@ -138,6 +145,10 @@ void pool_free(struct pool *p)
     while (p->threads > 0)
         pthread_cond_wait(&p->finished, &p->lock);
     pthread_mutex_unlock(&p->lock);
+    /* Wholly gone: libraries free what they keep for a thread at its very end, and OpenSSL does so
+     * again for all threads when the program exits. */
+    if (p->any_ended)
+        pthread_join(p->last_ended, NULL);
     pthread_cond_destroy(&p->work);
     pthread_cond_destroy(&p->finished);
     pthread_mutex_destroy(&p->lock);

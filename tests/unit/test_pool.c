@@ -172,6 +172,45 @@ static void test_shrinks(void **state)
     cancel_destroy(&g.open);
 }
 
+static pthread_key_t key;
+static _Atomic unsigned keyed, destroyed;
+
+static void slow_destructor(void *value)
+{
+    (void)value;
+    cancel_sleep_ms(NULL, 50);
+    destroyed++;
+}
+
+static void keyed_job(void *arg)
+{
+    pthread_setspecific(key, arg);
+    keyed++;
+    cancel_sleep_ms(NULL, 20);
+}
+
+/* What libraries free when a thread ends has been freed when pool_free returns, and not only when
+ * the thread has done its work: they free it once more when the program exits. */
+static void test_free_waits_for_the_very_end_of_threads(void **state)
+{
+    (void)state;
+    keyed = destroyed = 0;
+    assert_int_equal(pthread_key_create(&key, slow_destructor), 0);
+    struct pool *p = new_pool(8, 1); /* some end before, some with the pool */
+    for (unsigned i = 0; i < 8; i++)
+        submit(p, keyed_job, p);
+    WAIT_FOR(keyed == 8);
+    cancel_sleep_ms(NULL, 60);
+    for (unsigned i = 0; i < 4; i++)
+        submit(p, keyed_job, p);
+    size_t before = threads();
+    pool_free(p);
+    assert_true(before > 1);
+    assert_int_equal(threads(), 1);
+    assert_true(destroyed > 0);
+    pthread_key_delete(key);
+}
+
 /* Idle threads end with the pool, however long they might have idled. */
 static void test_free_does_not_wait_for_idleness(void **state)
 {
@@ -322,6 +361,7 @@ int main(void)
         cmocka_unit_test(test_grows_while_jobs_block),
         cmocka_unit_test(test_bursts),
         cmocka_unit_test(test_shrinks),
+        cmocka_unit_test(test_free_waits_for_the_very_end_of_threads),
         cmocka_unit_test(test_free_does_not_wait_for_idleness),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_chains),
