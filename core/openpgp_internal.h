@@ -20,6 +20,7 @@
 #include "core/buf.h"
 #include "core/call.h"
 #include "core/openpgp.h"
+#include "core/openpgp_frames.h"
 #include "core/secret.h"
 #include "core/stream.h"
 
@@ -50,13 +51,14 @@ struct gpg_status {
     bool any; /* a status line came at all */
     bool end_encryption;
     bool decryption_okay, end_decryption, good_mdc, decryption_failed;
-    bool unlocked;            /* DECRYPTION_INFO: gpg had the session key and went on to the data */
-    bool unprotected;         /* DECRYPTION_INFO said: neither MDC nor AEAD */
-    bool no_data;             /* NODATA, UNEXPECTED, BADMDC: what came is not what it should be */
-    bool no_secret_key;       /* NO_SECKEY */
-    bool symmetric;           /* NEED_PASSPHRASE_SYM */
-    bool input_ended;         /* set by the caller: gpg was given all of its input, */
-    uint64_t input_bytes;     /* so much of it */
+    bool unlocked;        /* DECRYPTION_INFO: gpg had the session key and went on to the data */
+    bool unprotected;     /* DECRYPTION_INFO said: neither MDC nor AEAD */
+    bool no_data;         /* NODATA, UNEXPECTED, BADMDC: what came is not what it should be */
+    bool no_secret_key;   /* NO_SECKEY */
+    bool symmetric;       /* NEED_PASSPHRASE_SYM */
+    bool input_ended;     /* set by the caller: gpg was given all of its input, */
+    uint64_t input_bytes; /* so much of it */
+    struct openpgp_frames frames; /* likewise: of its packets */
     unsigned agent_error;     /* gpg error code that came with using or exporting a secret key */
     unsigned other_error;     /* of ERROR and FAILURE lines for anything else */
     unsigned recipient_error; /* INV_RECP's reason */

@@ -370,6 +370,7 @@ static ssize_t pull(void *handle, void *buf, size_t n)
             run->status.input_ended = true;
         if (got >= 0) {
             run->status.input_bytes += (uint64_t)got;
+            openpgp_frames_feed(&run->status.frames, buf, (size_t)got);
             return got;
         }
         run->stream_failed = true;

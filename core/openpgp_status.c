@@ -320,6 +320,10 @@ bool gpg_judge_decrypt(const struct gpg_status *st, gpgme_error_t result, const 
     if (st->decryption_okay && st->good_mdc && st->end_decryption && !st->no_data &&
         st->other_error == 0 && result == 0)
         return true;
+    if (st->frames.broken)
+        return err_set(err, ERR_CORRUPT,
+                       "not a whole, unchanged OpenPGP message: what stands in "
+                       "front of its data is damaged");
     /* behind the session key, gpg takes damaged data for packets of any kind, and asks for their
      * passphrases and keys: that is no problem of ours with keys */
     if (!st->unlocked && cannot_unlock(st, log, options, err))
