@@ -1,6 +1,7 @@
 #!/bin/bash
 # Shows walefs at work (make demo): a throw-away PostgreSQL archives into an encrypted archive with
-# cp, loses its data directory, and is recovered with cp: to the last commit, and to a point in time.
+# cp, is backed up into it with pg_basebackup, loses its data directory, and is restored with
+# walefs-restore: to the last commit, and to a point in time.
 #
 # Everything happens in one new directory below /tmp and is gone afterwards. No other cluster, key
 # ring or archive is touched. As root it also installs the packages that are missing.
@@ -28,6 +29,24 @@ rows()
     pg_sql "$1" "select count(*) from orders"
 }
 
+indent()
+{
+    sed 's/^/    /'
+}
+
+# A cluster NAME from the archive, started, with recovery at its end.
+restore() # NAME OPTIONS...
+{
+    local name=$1
+    shift
+    pg_home "$name"
+    say "walefs-restore --start ${*@Q}${1:+ }$T/mnt $(pg_data "$name")"
+    "$ROOT/mount/walefs-restore" --bindir "$PG_BIN" --start \
+        --start-options "-c unix_socket_directories='$T/pg/$name'" "$@" "$T/mnt" "$(pg_data "$name")" 2>&1 |
+        indent
+    wait_for 90 "the end of recovery" pg_true "$name" "not pg_is_in_recovery()"
+}
+
 report=()
 compare() # WHAT WANTED GOT
 {
@@ -39,7 +58,7 @@ compare() # WHAT WANTED GOT
 
 demo()
 {
-    local m=$T/mnt last mistake object seg i
+    local m=$T/mnt base last mistake moment object seg i
 
     step "A key pair; its secret part has a passphrase"
     new_key "$T/gnupg" archive@example.com "a passphrase for the demo"
@@ -53,7 +72,7 @@ demo()
     KEY_OPTS=gpg_home=$T/gnupg,gpg_key=$KEY_ID,passphrase_file=$T/passphrase
     mount_walefs mnt "$(pg_mount_opts)"
     say "walefs -o gpg_home=...,gpg_key=...,passphrase_file=... $SOURCE $m"
-    say "$m shows: $(ls "$m")"
+    say "$m shows: $(ls -x "$m")"
 
     step "A PostgreSQL that archives with cp ($("$PG_BIN/postgres" --version), run as $PG_OS_USER)"
     pg_init main
@@ -64,11 +83,14 @@ demo()
         select i as id, now() as at, md5(i::text) as note from generate_series(1, 100000) i"
     say "$(rows main) rows"
 
-    step "A base backup: a plain copy of the stopped cluster"
-    pg_stop main
-    cp -a "$(pg_data main)" "$T/base"
-    pg_start main
-    say "$(du -sh "$T/base" | cut -f1) in $T/base"
+    step "A base backup: pg_basebackup into the mount"
+    say "pg_basebackup -D $m/basebackups/sunday -Ft -X none -c fast"
+    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/main" -U postgres -D "$m/basebackups/sunday" -Ft -X none -c fast \
+        2>&1 | indent
+    find "$m/basebackups" -mindepth 1 -maxdepth 1 -printf '%f %l\n' | sort | indent
+    base=$(readlink "$m/basebackups/sunday")
+    say "$(find "$m/basebackups/sunday/pgdata/" -type f | wc -l) files in pgdata/;" \
+        "pg_verifybackup says: $(as_pg "$PG_BIN/pg_verifybackup" -n "$m/basebackups/sunday/pgdata")"
 
     step "Work goes on"
     for i in 1 2 3; do
@@ -77,11 +99,12 @@ demo()
         say "$(rows main) rows, WAL at $(pg_sql main "select pg_current_wal_lsn()")"
     done
     mistake=$(rows main)
-    pg_sql main "select pg_create_restore_point('before_the_mistake')" >/dev/null
+    moment=$(pg_sql main "select clock_timestamp()")
+    sleep 1
     pg_sql main "delete from orders where id % 3 = 0"
     pg_sql main "insert into orders values (0, now(), 'the last order')"
     last=$(rows main)
-    say "a third is deleted by mistake, one order comes in: $last rows"
+    say "after $moment a third is deleted by mistake, and one order comes in: $last rows"
     seg=$(pg_archive_all main)
     say "archived up to $seg, failures: $(pg_sql main "select failed_count from pg_stat_archiver")"
 
@@ -94,11 +117,11 @@ demo()
     say "gpg says:"
     gpg_batch "$T/gnupg" --passphrase-file "$T/passphrase" --list-packets <"$object" 2>/dev/null |
         grep -E '^:(pubkey enc|encrypted|aead)|mdc_method' | sed 's/^/    /'
-    for object in "$T"/archive/wal_005/*.lzo; do
+    for object in "$T"/archive/wal_005/*.lzo "$T/archive/basebackups_005/$base"/tar_partitions/*.lzo; do
         gpg_batch "$T/gnupg" --list-packets --list-only <"$object" 2>/dev/null |
             grep -q '^:pubkey enc packet' || fail "$object is not encrypted"
     done
-    say "all $(find "$T/archive/wal_005" -type f | wc -l) objects are encrypted to the key"
+    say "all $(find "$T/archive" -name '*.lzo' | wc -l) objects with data are encrypted to the key"
 
     step "Disaster: the server is killed and its data directory deleted"
     pg_stop main immediate
@@ -106,24 +129,21 @@ demo()
     umount_walefs mnt
     mount_walefs mnt "$(pg_mount_opts)"
 
-    step "Recovery to the last commit: the base backup, and cp from the mount"
-    say "restore_command = 'test -d $m/wal || exit 255; cp $m/wal/%f %p'"
-    pg_recover latest "$T/base" "$m" "archive_mode = off"
-    compare "to the last commit" "$last" "$(rows latest)"
-    say "the last order: $(pg_sql latest "select note from orders where id = 0")"
-    pg_stop latest
+    step "Restored to the last commit, into the same place"
+    restore main
+    compare "to the last commit" "$last" "$(rows main)"
+    say "the last order: $(pg_sql main "select note from orders where id = 0")"
+    pg_stop main
 
-    step "Recovery to the moment before the mistake"
-    say "recovery_target_name = 'before_the_mistake'"
-    pg_recover past "$T/base" "$m" "archive_mode = off" \
-        "recovery_target_name = 'before_the_mistake'" "recovery_target_action = 'promote'"
+    step "Restored once more, to the moment before the mistake"
+    restore past --target-time "$moment" --target-action promote --target-timeline current
     compare "to the moment before the mistake" "$mistake" "$(rows past)"
     pg_stop past
 
     umount_walefs mnt
 
     step "Result"
-    printf '    %-46s %9s %9s\n' "recovery" "rows then" "rows now"
+    printf '    %-46s %9s %9s\n' "restored" "rows then" "rows now"
     printf '    %s\n' "${report[@]}"
     [[ ${report[*]} != *DIFFERENT* ]] || fail "rows are missing"
 }
