@@ -124,12 +124,13 @@ lint:
 	clang-tidy --quiet $(CORE_SRC) $(FS_SRC) $(MOUNT_SRC) -- -std=c11 -D_GNU_SOURCE \
 		-DFUSE_USE_VERSION=314 -DWALEFS_VERSION='"$(VERSION)"' -I. $$($(PKG_CONFIG) --cflags $(PKGS))
 
-# The sanitized unit tests run without the other kinds of tests, which take long.
+# Under the address sanitizer run all tests but those of memory and size, under the thread sanitizer,
+# which is slow, the unit tests.
 .PHONY: check
 check: lint
 	@tests/lib/packages.sh ensure test
 	$(MAKE) --no-print-directory VARIANT=clang all
-	$(MAKE) --no-print-directory VARIANT=asan T=unit test-built
+	$(MAKE) --no-print-directory VARIANT=asan T='^(unit|basebackup|cli|interop|keys|outage|pg_cycle|race|scripts|writers)' test-built
 	$(MAKE) --no-print-directory VARIANT=tsan T=unit test-built
 	$(MAKE) --no-print-directory test
 

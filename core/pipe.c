@@ -14,6 +14,7 @@ struct pipe {
     pthread_cond_t changed; /* bytes, room, or the state of an end */
     size_t capacity;
     size_t begin, used;              /* lock: the bytes in the ring */
+    size_t enough;                   /* lock: so many the reader waits for; 0: it does not wait */
     bool ended;                      /* lock: finish was called */
     bool sink_closed, source_closed; /* lock */
     struct err reason;               /* lock: the reader's, code ERR_NONE when it has given none */
@@ -79,9 +80,9 @@ static bool pipe_write(struct sink *self, const void *data, size_t n, struct err
         size_t done = put_in(p, at, n);
         at += done;
         n -= done;
-        if (done > 0)
+        if (p->enough > 0 && p->used >= p->enough)
             pthread_cond_broadcast(&p->changed);
-        else
+        if (done == 0)
             waited = waiter_wait(&w);
     }
     bool refused = n > 0 && p->source_closed;
@@ -151,8 +152,12 @@ static ssize_t pipe_read(struct source *self, void *buf, size_t n, struct err *e
     bool waited = true;
     waiter_begin(&w, p->source_call, &p->lock, &p->changed);
     pthread_mutex_lock(&p->lock);
-    while (p->used == 0 && !p->ended && !p->sink_closed && waited)
+    /* Many small writes are one wake-up. A writer that waits has filled the ring. */
+    size_t enough = n < p->capacity / 4 ? n : p->capacity / 4;
+    p->enough = enough > 0 ? enough : 1;
+    while (p->used < p->enough && !p->ended && !p->sink_closed && waited)
         waited = waiter_wait(&w);
+    p->enough = 0;
     size_t got = take_out(p, buf, n);
     bool ended = p->ended, closed = p->sink_closed;
     if (got > 0)

@@ -10,7 +10,9 @@ struct pipe;
 /* Holds at most CAPACITY bytes. NULL without memory. */
 struct pipe *pipe_new(size_t capacity, struct err *err);
 
-/* The two ends; each is closed once, by its own thread, and the pipe goes with the second. CALL is
+/* A read waits until there is what it asks for, a quarter of CAPACITY, or the end.
+ *
+ * The two ends; each is closed once, by its own thread, and the pipe goes with the second. CALL is
  * borrowed: waiting for room or for bytes ends with it. finish on the sink is the end of the
  * stream; closing it without finish makes the reader fail with ERR_CANCELLED ("given up"), and
  * closing the source makes the writer's next write fail with READER_ERR's content if that was set

@@ -1,8 +1,10 @@
 /* The kernel's side: receives FUSE requests, has them worked on by the pool, replies once to each.
  *
- * One thread does nothing but receive. It hands each request, with its buffer, to the pool, where
- * libfuse decodes it and calls the handlers of fuse_ops.c, which may block. Interrupts and forgets
- * are handled by the receiving thread itself, since they must not queue behind what they end. */
+ * A few direct threads receive requests and work on them themselves, which saves the hand-over that
+ * costs more than most requests do. While all of them are busy, or hang on a slow store, one thread
+ * that never blocks, the dispatcher, receives instead. It hands each request, with its buffer, to
+ * the pool, where libfuse decodes it and calls the handlers of fuse_ops.c. Interrupts and forgets
+ * are handled by who receives them, since they must not queue behind what they end. */
 #ifndef WALEFS_FS_FUSE_H
 #define WALEFS_FS_FUSE_H
 
@@ -25,7 +27,8 @@ struct fuse_server_options {
 /* Mounts. ERR_LOCAL with a hint when it cannot (no /dev/fuse, no right, user_allow_other). */
 struct fuse_server *fuse_server_new(const struct fuse_server_options *options, struct err *err);
 
-/* Receives until the mount ends, by umount or by fuse_server_stop; true when it ended in order. */
+/* The calling thread is the dispatcher until the mount ends, by umount or by fuse_server_stop; true
+ * when it ended in order. */
 bool fuse_server_run(struct fuse_server *server, struct err *err);
 
 /* Any thread, while run is under way: cancels readers, gives writers the grace time, unmounts. Does

@@ -12,9 +12,8 @@ struct fuse_server {
     struct fuse_session *session;
     struct request_table requests;
     _Atomic bool stopping; /* or unmounted: set once, by whoever comes first */
-    int wake_fd; /* an eventfd that ends the receiving thread's wait; -1 until it is made */
+    int wake_fd;           /* an eventfd that ends the receivers' waits; -1 until it is made */
     _Atomic bool mounted;
-    bool answering_init; /* the receiving thread's; nobody else replies before INIT is answered */
 
     pthread_mutex_t lock;
     void *spare[4]; /* lock: receive buffers that are not in use */
@@ -22,6 +21,9 @@ struct fuse_server {
 };
 
 extern const struct fuse_lowlevel_ops fuse_handlers;
+
+/* Does this thread answer INIT now? */
+extern _Thread_local bool fuse_io_answering_init;
 
 /* Makes the mounted session's replies go through fuse_io.c. */
 bool fuse_io_install(struct fuse_server *server);

@@ -17,10 +17,12 @@ struct init_out_head {
 };
 #define PARALLEL_DIROPS (1u << 18)
 
+_Thread_local bool fuse_io_answering_init;
+
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
-    const struct fuse_server *s = userdata;
-    if (s->answering_init && count >= 2 && iov[1].iov_len >= sizeof(struct init_out_head)) {
+    (void)userdata;
+    if (fuse_io_answering_init && count >= 2 && iov[1].iov_len >= sizeof(struct init_out_head)) {
         struct init_out_head head;
         memcpy(&head, iov[1].iov_base, sizeof(head));
         head.flags |= PARALLEL_DIROPS;

@@ -1,11 +1,12 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/buf.h"
@@ -19,6 +20,13 @@ struct in_header {
     uint32_t opcode;
 };
 enum { OP_FORGET = 2, OP_INIT = 26, OP_INTERRUPT = 36, OP_DESTROY = 38, OP_BATCH_FORGET = 42 };
+
+/* More would not be used by one reader or writer, and others are served by the pool. */
+#define DIRECT_THREADS 2u
+
+/* A program that reads or writes in a loop sends its next request within this time. Waking a thread
+ * takes as long, and pg_basebackup writes 8 KiB at a time. */
+#define LINGER_US 40
 
 struct delivery {
     struct fuse_server *server;
@@ -148,20 +156,19 @@ static bool is_urgent(uint32_t opcode)
            opcode == OP_INIT || opcode == OP_DESTROY;
 }
 
-/* Waits for a request or for the order to stop. */
-static bool wait_for_request(const struct fuse_server *s)
+/* In this thread. */
+static void answer(struct fuse_server *s, const struct fuse_buf *buf)
 {
-    struct pollfd fds[2] = {{.fd = fuse_session_fd(s->session), .events = POLLIN},
-                            {.fd = s->wake_fd, .events = POLLIN}};
-    while (poll(fds, 2, -1) < 0 && errno == EINTR) {
-    }
-    return fds[1].revents == 0;
+    fuse_io_answering_init = opcode_of(buf) == OP_INIT;
+    fuse_session_process_buf(s->session, buf);
+    fuse_io_answering_init = false;
+    give_buffer(s, buf->mem);
 }
 
-static void dispatch(struct fuse_server *s, const struct fuse_buf *buf)
+/* In the pool. */
+static void hand_over(struct fuse_server *s, const struct fuse_buf *buf)
 {
-    uint32_t opcode = opcode_of(buf);
-    struct delivery *d = is_urgent(opcode) ? NULL : malloc(sizeof(*d));
+    struct delivery *d = is_urgent(opcode_of(buf)) ? NULL : malloc(sizeof(*d));
     struct err err = ERR_INIT;
     if (d != NULL) {
         *d = (struct delivery){.server = s, .buf = *buf};
@@ -170,36 +177,121 @@ static void dispatch(struct fuse_server *s, const struct fuse_buf *buf)
         log_error("%s", err.text);
         free(d);
     }
-    s->answering_init = opcode == OP_INIT;
-    fuse_session_process_buf(s->session, buf);
-    s->answering_init = false;
-    give_buffer(s, buf->mem);
+    answer(s, buf);
+}
+
+/* What a thread waits on for requests. Of those that wait, the kernel wakes one for each request:
+ * the one that came first. -1 with errno set. */
+static int make_watch(const struct fuse_server *s)
+{
+    struct epoll_event request = {.events = EPOLLIN | EPOLLEXCLUSIVE}, stop = {.events = EPOLLIN};
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    if (fd >= 0 && (epoll_ctl(fd, EPOLL_CTL_ADD, fuse_session_fd(s->session), &request) != 0 ||
+                    epoll_ctl(fd, EPOLL_CTL_ADD, s->wake_fd, &stop) != 0)) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static int64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* Receives requests and passes them to TAKE until the mount ends or is to end. For LINGER_US
+ * after a request it looks for the next one without sleeping. */
+static bool receive(struct fuse_server *s, int watch, int64_t linger_us,
+                    void (*take)(struct fuse_server *, const struct fuse_buf *), struct err *err)
+{
+    int64_t awake_until_us = 0;
+    while (!fuse_session_exited(s->session) && !s->stopping) {
+        struct epoll_event event;
+        if (now_us() >= awake_until_us && epoll_wait(watch, &event, 1, -1) < 0 && errno != EINTR)
+            return err_sys(err, errno, "cannot wait for the kernel");
+        if (s->stopping)
+            break;
+        struct fuse_buf buf = {.mem = take_buffer(s)};
+        int n = fuse_session_receive_buf(s->session, &buf);
+        if (n > 0) {
+            take(s, &buf);
+            awake_until_us = now_us() + linger_us;
+            continue;
+        }
+        if (buf.mem != NULL)
+            give_buffer(s, buf.mem);
+        if (n == 0 || n == -ENODEV)
+            break; /* unmounted */
+        if (n != -EINTR && n != -EAGAIN)
+            return err_sys(err, -n, "cannot receive from the kernel");
+    }
+    return true;
+}
+
+/* ---- direct threads ---- */
+
+struct direct {
+    struct fuse_server *server;
+    int watch;
+    pthread_t thread;
+};
+
+static void *direct_main(void *arg)
+{
+    const struct direct *d = arg;
+    struct err err = ERR_INIT;
+    if (!receive(d->server, d->watch, LINGER_US, answer, &err))
+        log_error("%s", err.text); /* the dispatcher goes on, or sees the same */
+    return NULL;
+}
+
+/* How many there are; one that cannot be made is done without. */
+static unsigned start_direct(struct fuse_server *s, struct direct threads[DIRECT_THREADS])
+{
+    unsigned n = 0;
+    while (n < DIRECT_THREADS) {
+        struct direct *d = &threads[n];
+        *d = (struct direct){.server = s, .watch = make_watch(s)};
+        if (d->watch < 0)
+            break;
+        if (pthread_create(&d->thread, NULL, direct_main, d) != 0) {
+            close(d->watch);
+            break;
+        }
+        n++;
+    }
+    return n;
+}
+
+static void wake_all(const struct fuse_server *s)
+{
+    const uint64_t one = 1;
+    ssize_t n = write(s->wake_fd, &one, sizeof(one));
+    (void)n; /* an eventfd takes a first 1 */
 }
 
 bool fuse_server_run(struct fuse_server *s, struct err *err)
 {
-    bool ok = true;
-    while (!fuse_session_exited(s->session) && wait_for_request(s)) {
-        struct fuse_buf buf = {.mem = take_buffer(s)};
-        int n = fuse_session_receive_buf(s->session, &buf);
-        if (n > 0) {
-            dispatch(s, &buf);
-            continue;
-        }
-        free(buf.mem);
-        if (n == 0 || n == -ENODEV)
-            break; /* unmounted */
-        if (n != -EINTR && n != -EAGAIN) {
-            ok = err_sys(err, -n, "cannot receive from the kernel");
-            break;
-        }
-    }
+    struct direct threads[DIRECT_THREADS];
+    unsigned direct = start_direct(s, threads);
+    int watch = make_watch(s); /* after theirs: they come first */
+    bool ok = watch < 0 ? err_sys(err, errno, "cannot wait for the kernel")
+                        : receive(s, watch, 0, hand_over, err);
     if (!atomic_exchange(&s->stopping, true)) {
         /* unmounted by somebody else; whoever mounts there next is not our business */
         if (ok)
             s->mounted = false;
         request_stop_all(&s->requests, s->opt.grace_ms);
     }
+    wake_all(s);
+    for (unsigned i = 0; i < direct; i++) {
+        pthread_join(threads[i].thread, NULL);
+        close(threads[i].watch);
+    }
+    if (watch >= 0)
+        close(watch);
     return ok;
 }
 
@@ -214,9 +306,7 @@ void fuse_server_stop(struct fuse_server *s)
     else
         log_warn("%s", err.text);
     fuse_session_exit(s->session);
-    const uint64_t one = 1;
-    ssize_t n = write(s->wake_fd, &one, sizeof(one));
-    (void)n; /* an eventfd takes a first 1 */
+    wake_all(s);
 }
 
 void fuse_server_free(struct fuse_server *s)

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Measures walefs on this machine (make bench): each figure as a ratio of two things done in turn, on
-# radosgw at 127.0.0.1. `tests/bench/run.sh archive` (restore, memory) measures only that.
+# radosgw at 127.0.0.1. `tests/bench/run.sh archive` (restore, backup, memory) measures only that.
 set -euo pipefail
+shopt -s inherit_errexit
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 WALEFS=${WALEFS:-$ROOT/build/walefs}
@@ -106,7 +107,7 @@ fi
 mapfile -t vars <"$RUN/s3.vars"
 
 echo "# $(nproc) cores, $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo), $(date -u +%F)"
-[[ $# != 0 ]] || set -- archive restore memory
+[[ $# != 0 ]] || set -- archive restore backup memory
 for name in "$@"; do
     mkdir -p "$RUN/$name/home"
     chmod 711 "$RUN/$name"
