@@ -40,12 +40,11 @@ take_to_nowhere()
     take - --no-manifest | code >/dev/null
 }
 
-# Everything written is on the disk, and the target is empty: each run pays for its own.
 clear_target()
 {
     rm -rf "$T/out"
     mkdir "$T/out"
-    sync
+    settle
 }
 
 by_pipeline()
@@ -69,7 +68,7 @@ by_two()
 
 by_script()
 {
-    "$ROOT/mount/walefs-restore" --quiet --no-sync --bindir "$PG_BIN" -j 2 "$T/m" "$T/out" >"$T/said" 2>&1 || fail "$(tail -n 1 "$T/said")"
+    "$ROOT/mount/walefs-restore" --quiet --no-sync --bindir "$PG_BIN" -j 2 --force "$T/m" "$T/out" >"$T/said" 2>&1 || fail "$(tail -n 1 "$T/said")"
 }
 
 restore_with() # FUNCTION: milliseconds, with a fresh mount
@@ -102,9 +101,11 @@ backups_in_turn() # STORE KEY ROUNDS
     for ((i = 0; i < $3; i++)); do
         mount_walefs m "$(pg_mount_opts)"
         pg_sql big "select pg_switch_wal()" >/dev/null
+        settle
         into[i]=$(timed take "$T/m/basebackups/b$i")
         peak_of m
         umount_walefs m
+        settle
         nowhere[i]=$(timed take_to_nowhere)
     done
     line "pg_basebackup, $what" "$(median "${into[@]}")" "$(median "${nowhere[@]}")" "wanted: <= 1"

@@ -24,12 +24,12 @@ forget_local()
     done
 }
 
-# The target is empty each time, as in recovery, and no earlier run's pages wait for the disk.
+# The target is empty each time, as in recovery.
 clear_out()
 {
     rm -rf "$T/out"
     mkdir "$T/out"
-    sync
+    settle
 }
 
 restore_in_turn() # STORE KEY RUNS

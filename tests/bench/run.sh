@@ -22,6 +22,15 @@ timed()
     echo $(($(now_ms) - t0))
 }
 
+# Brings the machine into one state before each measured run: nothing waits for the disk, and free
+# memory is backed (a virtual machine gives it back to its host, and touching it again is slow).
+settle()
+{
+    sync
+    head -c 2500M /dev/zero >/dev/shm/walefs-bench
+    rm /dev/shm/walefs-bench
+}
+
 median() # NUMBER...
 {
     printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"
