@@ -269,14 +269,21 @@ bool new_backup_pack(struct new_backup *nb, struct node *node, struct err *err)
     return ok;
 }
 
-/* The oldest closed file, with a reference, when there are too many. */
-static struct node *next_to_pack(struct new_backup *nb)
+static bool is_settled(const struct new_file *f)
+{
+    return f->packed || f->type != S_IFREG;
+}
+
+/* The oldest closed file, with a reference, when there are too many, or ALL are to go. */
+static struct node *next_to_pack(struct new_backup *nb, bool all)
 {
     struct node *found = NULL;
     pthread_mutex_lock(&nb->lock);
     bool many =
         nb->queued > QUEUED_MAX || (nb->queued_bytes > QUEUED_BYTES_MAX && nb->queued > QUEUED_MIN);
-    for (size_t i = 0; many && i < nb->count && found == NULL; i++) {
+    while (nb->settled < nb->count && is_settled(nb->nodes[nb->settled]->data))
+        nb->settled++;
+    for (size_t i = nb->settled; (many || all) && i < nb->count && found == NULL; i++) {
         const struct new_file *f = nb->nodes[i]->data;
         if (f->queued && f->writers == 0)
             found = node_ref(nb->fs->inodes, nb->nodes[i]);
@@ -285,11 +292,11 @@ static struct node *next_to_pack(struct new_backup *nb)
     return found;
 }
 
-bool new_backup_pack_some(struct new_backup *nb, struct err *err)
+bool new_backup_pack_some(struct new_backup *nb, bool all, struct err *err)
 {
     struct node *node;
     bool ok = true;
-    while (ok && (node = next_to_pack(nb)) != NULL) {
+    while (ok && (node = next_to_pack(nb, all)) != NULL) {
         ok = new_backup_pack(nb, node, err);
         node_unref(nb->fs->inodes, node);
     }

@@ -43,6 +43,7 @@ struct new_backup {
     struct err err;         /* lock: why it failed */
     struct node **nodes;    /* lock: everything below, in the order it was made; references */
     size_t count, cap;      /* lock */
+    size_t settled;         /* lock: of the first so many nothing is to be packed any more */
     size_t queued;          /* lock: closed files that are not packed */
     uint64_t queued_bytes;  /* lock */
 };
@@ -102,8 +103,8 @@ bool new_backup_commit(struct new_backup *nb, struct err *err);
 
 /* NODE's file becomes a member now. */
 bool new_backup_pack(struct new_backup *nb, struct node *node, struct err *err);
-/* Packs the oldest closed files when there are too many. */
-bool new_backup_pack_some(struct new_backup *nb, struct err *err);
+/* Packs the oldest closed files while there are too many; or ALL that are closed. */
+bool new_backup_pack_some(struct new_backup *nb, bool all, struct err *err);
 
 /* The path of NODE below the backup's directory. */
 bool new_backup_path(struct new_backup *nb, const struct node *node, char *out, size_t cap);

@@ -98,6 +98,7 @@ static void forget(struct new_backup *nb, struct node *node)
             continue;
         found = true;
         memmove(&nb->nodes[i], &nb->nodes[i + 1], (nb->count - i - 1) * sizeof(nb->nodes[0]));
+        nb->settled -= i < nb->settled;
         nb->count--;
     }
     struct new_file *f = node->data;

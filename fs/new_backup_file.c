@@ -221,8 +221,14 @@ static bool stage_bytes(struct new_file *f, const void *data, size_t n, uint64_t
     pthread_mutex_unlock(&nb->lock);
     if (packed)
         return err_set(err, ERR_BUSY, "a file that is archived already cannot change");
-    if (!spool_write(f->fd, data, n, offset, err)) /* this handle keeps it from being packed */
-        return false;
+    /* This handle keeps it from being packed. Where space is short, what is closed makes room. */
+    bool ok = spool_write(f->fd, data, n, offset, err);
+    if (!ok && err->code == ERR_NO_SPACE && new_backup_pack_some(nb, true, err))
+        ok = spool_write(f->fd, data, n, offset, err);
+    if (!ok) { /* cp goes on with the next file; a backup without this one must not be completed */
+        struct err why = *err;
+        return new_backup_fail(nb, &why, err);
+    }
     pthread_mutex_lock(&nb->lock);
     uint64_t end = offset + n;
     if (end > f->size) {
@@ -323,7 +329,7 @@ static void new_release(struct fs *fs, struct handle *h)
         err_set(&err, ERR_INVALID, "a tar stream was never finished");
         new_backup_fail(nb, &err, &ignored);
     }
-    if (last && alive && !broken && !new_backup_pack_some(nb, &err))
+    if (last && alive && !broken && !new_backup_pack_some(nb, false, &err))
         new_backup_fail(nb, &err, &ignored);
     node_unref(fs->inodes, h->node);
     free(w);

@@ -13,7 +13,8 @@ of data, so that it also changes what happens on open connections:
     reply FILE      answer each request with the bytes of FILE and close
     reply-get FILE  the same for GET and HEAD of a key below wal_005 only, the rest passes
 
-DIR/bytes holds the number of response bytes relayed so far.
+DIR/bytes holds the number of response bytes relayed so far, DIR/deletes the number of requests that
+delete.
 """
 import os
 import re
@@ -27,6 +28,7 @@ HOST, PORT = sys.argv[1].rsplit(":", 1)
 DIR = sys.argv[2]
 lock = threading.Lock()
 relayed = 0
+deletes = 0
 
 
 def mode():
@@ -38,13 +40,25 @@ def mode():
     return words or ["pass"]
 
 
+def note(name, value):
+    with open(os.path.join(DIR, name + ".new"), "w") as f:
+        f.write(str(value))
+    os.rename(os.path.join(DIR, name + ".new"), os.path.join(DIR, name))
+
+
 def count(n):
     global relayed
     with lock:
         relayed += n
-        with open(os.path.join(DIR, "bytes.new"), "w") as f:
-            f.write(str(relayed))
-        os.rename(os.path.join(DIR, "bytes.new"), os.path.join(DIR, "bytes"))
+        note("bytes", relayed)
+
+
+def count_deletes(data):
+    global deletes
+    if re.match(rb"DELETE |POST [^ ]*[?&]delete", data):
+        with lock:
+            deletes += 1
+            note("deletes", deletes)
 
 
 def drop(*socks):
@@ -122,6 +136,7 @@ def upstream(client, server):
                 return drop(client, server)
             if words[0] == "reply" or (words[0] == "reply-get" and is_get):
                 return answer(client, server, data, words[1])
+            count_deletes(data)
             server.sendall(data)
     except OSError:
         pass
