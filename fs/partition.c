@@ -284,12 +284,12 @@ static bool choose_victim(const struct partition_cache *c, size_t *place)
 /* How many blocks go at once: choosing and punching cost something. */
 #define VICTIMS 16u
 
-void partition_evict(struct partition_cache *c)
+bool partition_evict(struct partition_cache *c, bool anyway)
 {
     struct kept_block victims[VICTIMS];
     size_t n = 0, place;
     pthread_mutex_lock(&c->lock);
-    while (c->bytes > c->opt.cache_bytes && n < VICTIMS && choose_victim(c, &place)) {
+    while ((anyway || c->bytes > c->opt.cache_bytes) && n < VICTIMS && choose_victim(c, &place)) {
         struct kept_block *k = &c->kept[place];
         victims[n] = *k;
         partition_ref_locked(k->partition);
@@ -301,7 +301,7 @@ void partition_evict(struct partition_cache *c)
     }
     pthread_mutex_unlock(&c->lock);
     if (n == 0)
-        return;
+        return false;
     for (size_t i = 0; i < n; i++)
         (void)fallocate(victims[i].partition->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                         (off_t)(victims[i].block * victims[i].partition->block_bytes),
@@ -313,6 +313,7 @@ void partition_evict(struct partition_cache *c)
     }
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->lock);
+    return true;
 }
 
 /* ---- reading ---- */

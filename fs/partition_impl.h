@@ -81,8 +81,9 @@ bool partition_is_seekable(const struct partition *p);
 
 /* With the lock held: block I has been written. */
 bool partition_keep_block(struct partition *p, size_t i);
-/* Without it: makes room. */
-void partition_evict(struct partition_cache *c);
+/* Without it: makes room, if the cache is larger than it may be, or ANYWAY. False when nothing
+ * could go. */
+bool partition_evict(struct partition_cache *c, bool anyway);
 
 /* With the lock held: starts a stream at BLOCK (0 where the object is not seekable). */
 bool partition_stream_start(struct partition *p, size_t block, bool background, struct err *err);

@@ -91,6 +91,9 @@ static bool store_block(struct run *r, const void *data, size_t n, struct err *e
     bool ok = true, kept = true;
     if (claim_block(r)) {
         ok = spool_write(r->p->fd, data, n, r->pos, err);
+        /* The directory may hold less than the cache is allowed to. */
+        while (!ok && err->code == ERR_NO_SPACE && partition_evict(c, true))
+            ok = spool_write(r->p->fd, data, n, r->pos, err);
         if (!ok)
             give_up_block(r);
     }
@@ -108,7 +111,7 @@ static bool store_block(struct run *r, const void *data, size_t n, struct err *e
     pthread_mutex_unlock(&c->lock);
     r->pos += n;
     if (over)
-        partition_evict(c);
+        (void)partition_evict(c, false);
     return kept || err_set(err, ERR_NO_MEMORY, "out of memory");
 }
 
