@@ -18,16 +18,8 @@ struct tar_reader {
     bool failed, ended;
     uint64_t total;       /* bytes read */
     uint64_t members_end; /* where the last member seen ends */
-    uint64_t zeros;       /* at the end of what was read so far */
+    uint64_t data_end;    /* behind the last byte read that is no zero */
 };
-
-static void count_zeros(struct tar_reader *r, size_t n)
-{
-    size_t tail = 0;
-    while (tail < n && r->chunk[n - 1 - tail] == '\0')
-        tail++;
-    r->zeros = tail == n ? r->zeros + n : tail;
-}
 
 static ssize_t read_chunk(struct tar_reader *r, struct err *err)
 {
@@ -35,8 +27,12 @@ static ssize_t read_chunk(struct tar_reader *r, struct err *err)
     if (n < 0)
         return -1;
     r->ended = n == 0;
+    size_t used = (size_t)n;
+    while (used > 0 && r->chunk[used - 1] == '\0')
+        used--;
+    if (used > 0)
+        r->data_end = r->total + used;
     r->total += (uint64_t)n;
-    count_zeros(r, (size_t)n);
     return n;
 }
 
@@ -169,16 +165,12 @@ bool tar_reader_skip(struct tar_reader *r, const struct member *m, uint64_t *off
 /* libarchive stops at the first zero block; a sound stream has nothing but zeros behind it. */
 bool tar_reader_finish(struct tar_reader *r, struct err *err)
 {
-    while (!r->ended) {
-        uint64_t zeros = r->zeros;
-        ssize_t n = read_chunk(r, err);
-        if (n < 0)
+    while (!r->ended)
+        if (read_chunk(r, err) < 0)
             return false;
-        if (n > 0 && r->zeros != zeros + (uint64_t)n)
-            return err_set(err, ERR_CORRUPT, "%s: something follows the end of the tar stream",
-                           r->what);
-    }
-    return (r->zeros >= 2 * (uint64_t)TAR_BLOCK &&
-            r->total >= r->members_end + 2 * (uint64_t)TAR_BLOCK) ||
+    if (r->data_end > r->members_end)
+        return err_set(err, ERR_CORRUPT, "%s: something follows the end of the tar stream",
+                       r->what);
+    return r->total >= r->members_end + 2 * (uint64_t)TAR_BLOCK ||
            err_set(err, ERR_CORRUPT, "%s: the tar stream breaks off", r->what);
 }
