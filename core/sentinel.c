@@ -118,7 +118,8 @@ static bool lsn_member(const json_t *object, const char *name, uint64_t *lsn)
     const char *s = json_string_value(json_object_get(object, name));
     unsigned high, low;
     char rest;
-    if (s == NULL || sscanf(s, "%8X/%8X%c", &high, &low, &rest) != 2)
+    if (s == NULL || s[strspn(s, "0123456789ABCDEF/")] != '\0' || /* sscanf takes signs and 0x */
+        sscanf(s, "%8X/%8X%c", &high, &low, &rest) != 2)
         return false;
     *lsn = (uint64_t)high << 32 | low;
     return true;

@@ -116,13 +116,18 @@ static struct object *set_object(struct mem_store *m, const char *key, char *dat
     return &m->objects[i];
 }
 
+static void fill_etag(const struct object *o, char etag[128])
+{
+    (void)snprintf(etag, 128, "g%llu", (unsigned long long)o->generation);
+}
+
 static void fill_info(const struct object *o, struct store_info *info)
 {
     if (info == NULL)
         return;
     *info =
         (struct store_info){.size = o->size, .mtime_s = o->mtime_s, .meta_count = o->meta_count};
-    (void)snprintf(info->etag, sizeof(info->etag), "g%llu", (unsigned long long)o->generation);
+    fill_etag(o, info->etag);
     memcpy(info->meta, o->meta, sizeof(o->meta));
 }
 
@@ -332,6 +337,7 @@ static void page_add(struct store_page *page, const char *key, size_t len, const
     if (o != NULL) {
         e->size = o->size;
         e->mtime_s = o->mtime_s;
+        fill_etag(o, e->etag);
     }
 }
 
