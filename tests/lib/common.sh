@@ -390,6 +390,12 @@ use_key() # none|gpg
 
 # ---- a store that misbehaves --------------------------------------------------------------------
 
+# The server belongs to the whole run, not to this test.
+s3_server() # VERB
+{
+    WALEFS_TEST_MARK=${WALEFS_TEST_MARK%-*}-s3 "$ROOT/tests/lib/radosgw.sh" "$1" "$RUN/s3"
+}
+
 # Puts a proxy before radosgw and points STORE_OPTS to it; proxy_mode steers it.
 use_fault_proxy()
 {

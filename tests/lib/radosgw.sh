@@ -15,9 +15,11 @@
 #   radosgw.sh stop DIR     ends the processes that start began
 #   radosgw.sh freeze DIR   stops radosgw in mid-air (SIGSTOP); thaw lets it go on
 #   radosgw.sh down DIR     ends radosgw alone (what is stored stays); up starts it again, same ports
+#   radosgw.sh crypt DIR    encrypts what is stored from now on, and so takes sse=AES256 but makes no
+#                           copies (501); plain ends that
 set -euo pipefail
 
-usage() { sed -n '2,20s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,22s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 
 [ $# -eq 2 ] || usage
 verb=$1
@@ -144,7 +146,6 @@ write_conf() {
 	rgw enable usage log = false
 	rgw enable gc threads = true
 	rgw crypt require ssl = false
-	rgw crypt default encryption key = $(head -c 32 /dev/urandom | base64 -w0)
 	rgw dns name = localhost
 	rgw frontends = beast endpoint=127.0.0.1:$2 ssl_endpoint=127.0.0.1:$3 ssl_certificate=$dir/tls/server.pem ssl_private_key=$dir/tls/server.key
 	CONF
@@ -263,7 +264,15 @@ start() {
 	mv "$dir/env.tmp" "$dir/env"
 }
 
-# up and thaw do no harm to one that is well
+# What is encrypted can only be read while it has the key.
+set_crypt_key() { # KEY
+	local socket pid
+	pid=$(need_rgw)
+	socket=$(find "$dir/run" -name "client.rgw*.$pid*.asok" | head -n 1)
+	ceph_ --admin-daemon "$socket" config set rgw_crypt_default_encryption_key "$1" > /dev/null
+}
+
+# up, thaw and plain do no harm to one that is well
 need_rgw() { running rgw || { say "no radosgw runs in $dir"; exit 1; }; }
 
 case $verb in
@@ -273,5 +282,7 @@ freeze) kill -STOP "$(need_rgw)" ;;
 thaw) kill -CONT "$(need_rgw)" ;;
 down) end rgw 10 ;;
 up) start_rgw ;;
+crypt) set_crypt_key "$(head -c 32 /dev/urandom | base64 -w0)" ;;
+plain) set_crypt_key "" ;;
 *) usage ;;
 esac

@@ -81,6 +81,23 @@ test_store_gone()
     umount_walefs m
 }
 
+# Partitions get their names by copying inside the store; where it makes no copies (a radosgw that
+# encrypts) they pass through this host again.
+test_store_makes_no_copies()
+{
+    local m=$T/m
+    use_store http
+    use_key none
+    s3_server crypt
+    mount_walefs m "$(pg_mount_opts)" partition_size=4M
+    make_source
+    basebackup b
+    check_restored m b
+    pg_stop src
+    umount_walefs m
+    s3_server plain
+}
+
 # ---- local space ---------------------------------------------------------------------------------
 
 # A tree of files is staged on this host until it is archived: a file that does not fit at all fails

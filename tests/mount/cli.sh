@@ -436,6 +436,7 @@ test_storage_class_and_sse()
 {
     use_store http
     make_seg $A "$T/$A" 1
+    s3_server crypt
     mount_walefs m sse=AES256,storage_class=STANDARD
     cp "$T/$A" "$T/m/wal/"
     umount_walefs m
@@ -444,6 +445,7 @@ test_storage_class_and_sse()
     umount_walefs m
     s3_curl -I "$(s3_url "wal_005/$A.lzo")" >"$T/head"
     assert_match "$(cat "$T/head")" 'X-Amz-Storage-Class: STANDARD' "headers of the object"
+    s3_server plain
     # This server knows no such class and no key server, so it refuses what asks for them.
     refused -o "$STORE_OPTS,storage_class=NONESUCH" "$SOURCE" "$T/m" -- "walefs_probe: InvalidArgument"
     refused -o "$STORE_OPTS,sse=aws:kms:some-key" "$SOURCE" "$T/m" -- "walefs_probe: "

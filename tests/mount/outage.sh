@@ -6,12 +6,6 @@ A=000000010000000000000005
 B=000000010000000000000006
 C=000000010000000000000007
 
-# The server belongs to the whole run, not to this test.
-s3_server() # VERB
-{
-    WALEFS_TEST_MARK=${WALEFS_TEST_MARK%-*}-s3 "$ROOT/tests/lib/radosgw.sh" "$1" "$RUN/s3"
-}
-
 # An archive on radosgw with A and B in it, and (re)mounted, so that nothing is cached.
 archive_of_two() # [OPTIONS...]
 {

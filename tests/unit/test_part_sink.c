@@ -1,0 +1,217 @@
+/* One object out of a stream of unknown length, on every store. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/part_sink.h"
+#include "fault_store.h"
+#include "store_env.h"
+
+#define PART (5u << 20)
+#define KEY "basebackups_005/x/tar_partitions/part_00000001.tar.lzo"
+
+struct env {
+    struct store *store;
+    struct fault_store *faults;
+    struct pool *pool;
+    struct store_info info;
+    struct part_sink_options opt;
+};
+
+static struct err err;
+
+static struct env begin(void **state)
+{
+    struct env e = {.store = *state};
+    e.faults = fault_store_new(e.store);
+    e.pool = pool_new(8, 50, &err);
+    assert_non_null(e.pool);
+    err = (struct err)ERR_INIT;
+    e.opt = (struct part_sink_options){.store = fault_base(e.faults),
+                                       .pool = e.pool,
+                                       .key = KEY,
+                                       .part_bytes = PART,
+                                       .parallel = 2,
+                                       .call = &env_forever};
+    return e;
+}
+
+static void end(struct env *e)
+{
+    pool_free(e->pool);
+    assert_int_equal(fault_uploads_open(e->faults), 0);
+    fault_store_free(e->faults);
+}
+
+static struct sink *make(struct env *e)
+{
+    e->opt.info = &e->info;
+    struct sink *s = part_sink_new(&e->opt, &err);
+    assert_non_null(s);
+    return s;
+}
+
+/* In writes of STEP bytes. */
+static bool write_in(struct sink *s, const char *data, size_t n, size_t step)
+{
+    bool ok = true;
+    for (size_t pos = 0; ok && pos < n; pos += step)
+        ok = s->write(s, data + pos, n - pos < step ? n - pos : step, &err);
+    return ok;
+}
+
+static void every_length_arrives_whole(void **state)
+{
+    static const size_t lengths[] = {0, 1, PART - 1, PART, PART + 1, 2 * PART, 4 * PART + 12345};
+    struct env e = begin(state);
+    char *data = env_bytes(lengths[6], 3);
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        struct sink *s = make(&e);
+        assert_ok(write_in(s, data, lengths[i], i % 2 == 0 ? 1u << 18 : 3u << 20), &err);
+        assert_ok(s->finish(s, &err), &err);
+        sink_close(s);
+        env_assert_content(e.store, KEY, data, lengths[i]);
+        assert_int_equal(e.info.size, lengths[i]);
+        assert_true(e.info.etag[0] != '\0');
+    }
+    free(data);
+    end(&e);
+}
+
+static void small_ones_are_one_request(void **state)
+{
+    struct env e = begin(state);
+    fault_at(e.faults, 0, FAULT_BEFORE);
+    struct sink *s = make(&e);
+    assert_ok(s->write(s, "hello", 5, &err) && s->finish(s, &err), &err);
+    sink_close(s);
+    assert_int_equal(fault_calls(e.faults), 1);
+    end(&e);
+}
+
+static void without_finish_nothing_shows(void **state)
+{
+    static const size_t lengths[] = {0, 100, PART + 100, 4 * PART};
+    struct env e = begin(state);
+    char *data = env_bytes(4 * PART, 4);
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        struct sink *s = make(&e);
+        assert_ok(write_in(s, data, lengths[i], PART), &err);
+        sink_close(s);
+        env_assert_absent(e.store, KEY);
+    }
+    free(data);
+    end(&e);
+}
+
+/* Whichever call fails: an error, no object, no upload that goes on costing money. */
+static void every_failure_is_told(void **state)
+{
+    struct env e = begin(state);
+    char *data = env_bytes(3 * PART, 5);
+    unsigned nth = 0;
+    do {
+        fault_at(e.faults, ++nth, FAULT_BEFORE);
+        struct sink *s = make(&e);
+        bool ok = write_in(s, data, 3 * PART, 1u << 20) && s->finish(s, &err);
+        sink_close(s);
+        assert_int_equal(ok, !fault_happened(e.faults));
+        if (!ok) {
+            env_assert_absent(e.store, KEY);
+            assert_int_equal(err.code, ERR_UNAVAILABLE);
+        }
+        assert_int_equal(fault_uploads_open(e.faults), 0);
+    } while (fault_happened(e.faults));
+    assert_in_range(nth, 5, 7); /* begin, three parts, complete; and then none */
+    fault_at(e.faults, 0, FAULT_BEFORE);
+    env_assert_content(e.store, KEY, data, 3 * PART);
+    free(data);
+    end(&e);
+}
+
+static void what_exists_stays(void **state)
+{
+    static const size_t lengths[] = {100, 2 * PART + 1};
+    struct env e = begin(state);
+    char *data = env_bytes(lengths[1], 6);
+    env_put(e.store, KEY, "first", 5);
+    e.opt.only_if_absent = true;
+    for (size_t i = 0; i < 2; i++) {
+        struct sink *s = make(&e);
+        bool ok = write_in(s, data, lengths[i], PART) && s->finish(s, &err);
+        sink_close(s);
+        assert_false(ok);
+        assert_int_equal(err.code, ERR_EXISTS);
+        env_assert_content(e.store, KEY, "first", 5);
+    }
+    free(data);
+    end(&e);
+}
+
+/* A writer that is faster than the store waits: memory does not grow with the stream. */
+static void a_slow_store_slows_the_writer(void **state)
+{
+    struct env e = begin(state);
+    struct call call = {.deadline_ms = now_ms() + 1500};
+    char *data = env_bytes(PART, 7);
+    e.opt.call = &call;
+    fault_hold(e.faults, true);
+    struct sink *s = make(&e);
+    unsigned parts = 0;
+    while (s->write(s, data, PART, &err))
+        parts++;
+    assert_int_equal(err.code, ERR_TIMEOUT);
+    assert_in_range(parts, e.opt.parallel, e.opt.parallel + 1);
+    fault_hold(e.faults, false);
+    sink_close(s);
+    env_assert_absent(e.store, KEY);
+    free(data);
+    end(&e);
+}
+
+static void cancelled_while_parts_are_under_way(void **state)
+{
+    struct env e = begin(state);
+    struct cancel cancel;
+    struct call call = CALL_INIT;
+    char *data = env_bytes(PART, 8);
+    cancel_init(&cancel);
+    call.cancel = &cancel;
+    e.opt.call = &call;
+    fault_hold(e.faults, true);
+    struct sink *s = make(&e);
+    assert_ok(s->write(s, data, PART, &err) && s->write(s, data, PART, &err), &err);
+    while (fault_held(e.faults) == 0)
+        (void)usleep(1000);
+    cancel_fire(&cancel);
+    assert_false(write_in(s, data, PART, 1u << 20) && s->finish(s, &err));
+    sink_close(s); /* returns though the store still holds the part */
+    fault_hold(e.faults, false);
+    env_assert_absent(e.store, KEY);
+    free(data);
+    cancel_destroy(&cancel);
+    end(&e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ENV_TEST(every_length_arrives_whole),
+        ENV_TEST(small_ones_are_one_request),
+        ENV_TEST(without_finish_nothing_shows),
+        ENV_TEST(every_failure_is_told),
+        ENV_TEST(what_exists_stays),
+        ENV_TEST(a_slow_store_slows_the_writer),
+        ENV_TEST(cancelled_while_parts_are_under_way),
+    };
+    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    return env_run(tests, sizeof(tests) / sizeof(tests[0]));
+}
