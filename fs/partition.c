@@ -339,8 +339,9 @@ static struct partition_stream *stream_for(struct partition *p, size_t block)
 static void want(struct partition *p, struct partition_stream *s, size_t block)
 {
     size_t most = WINDOW_MAX_BYTES / p->block_bytes;
-    if (block + s->window / 2 >= s->limit && s->window < most) /* it is followed closely */
+    if (block > s->wanted && block + s->window / 2 >= s->next_block) /* it is followed closely */
         s->window = s->window * 2 < most ? s->window * 2 : most;
+    s->wanted = block;
     if (block + s->window > s->limit)
         s->limit = block + s->window;
     s->wanted_ms = now_ms();

@@ -23,14 +23,19 @@ struct run {
     unsigned char *part;    /* of a block that comes in pieces */
     size_t part_have;
     bool writing; /* the block at next_block is in state BLOCK_WRITING because of us */
+    bool between; /* pieces: the next one is a request of its own */
     bool idle;    /* ended because nobody reads on */
 };
 
-/* With the lock held: may the stream decode its next block? */
+/* With the lock held: may the stream decode its next block? A request is made for half a window at
+ * least, or what is left. */
 static bool may_go_on(const struct run *r)
 {
-    return r->stream->next_block < r->stream->limit &&
-           r->p->states[r->stream->next_block] != BLOCK_GOING;
+    const struct partition_stream *s = r->stream;
+    size_t left = r->p->block_count - s->next_block, least = r->between ? s->window / 2 : 1;
+    least = least < left ? least : left;
+    return s->limit >= s->next_block + (least > 0 ? least : 1) &&
+           r->p->states[s->next_block] != BLOCK_GOING;
 }
 
 /* Waits for a reader that wants what comes. False when there is none for too long. */
@@ -190,8 +195,10 @@ static bool run_pieces(struct run *r, struct err *err)
     const struct lzop_map *map = &r->p->index.map;
     struct partition_cache *c = r->p->cache;
     while (r->stream->next_block < r->p->block_count) {
+        r->between = true;
         if (!await_reader(r, err))
             return false;
+        r->between = false;
         pthread_mutex_lock(&c->lock);
         size_t first = r->stream->next_block, end = r->stream->limit;
         pthread_mutex_unlock(&c->lock);
@@ -274,6 +281,7 @@ bool partition_stream_start(struct partition *p, size_t block, bool background, 
     s->next_block = partition_is_seekable(p) ? block : 0;
     s->window = (background ? AHEAD_WINDOW_BYTES : FIRST_WINDOW_BYTES) / p->block_bytes;
     s->limit = s->next_block + s->window;
+    s->wanted = block;
     s->wanted_ms = now_ms();
     make_place(p->cache);
     s->next = p->streams;

@@ -211,6 +211,15 @@ static void delete_job(void *arg)
     }
 }
 
+/* With the lock held: its place, or count. */
+static size_t place_of(const struct wal_delete *d, const char *name)
+{
+    size_t i = 0;
+    while (i < d->count && strcmp(d->doomed[i].name, name) != 0)
+        i++;
+    return i;
+}
+
 bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *call,
                     struct err *err)
 {
@@ -218,6 +227,10 @@ bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *c
         return false;
     bool ok = true;
     pthread_mutex_lock(&d->lock);
+    if (place_of(d, name) < d->count) {
+        pthread_mutex_unlock(&d->lock);
+        return err_set(err, ERR_ABSENT, "wal/%s is deleted already", name);
+    }
     if (d->count == d->cap) {
         size_t cap = d->cap == 0 ? 64 : d->cap * 2;
         struct doomed *more = realloc(d->doomed, cap * sizeof(*more));
@@ -244,15 +257,6 @@ bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *c
     d->count--;
     pthread_mutex_unlock(&d->lock);
     return false;
-}
-
-/* With the lock held: its place, or count. */
-static size_t place_of(const struct wal_delete *d, const char *name)
-{
-    size_t i = 0;
-    while (i < d->count && strcmp(d->doomed[i].name, name) != 0)
-        i++;
-    return i;
 }
 
 bool wal_delete_has(struct wal_delete *d, const char *name)

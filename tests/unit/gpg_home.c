@@ -143,10 +143,18 @@ static bool sink_write(struct sink *self, const void *data, size_t n, struct err
     return true;
 }
 
+static bool sink_finish(struct sink *self, struct err *err)
+{
+    (void)self;
+    (void)err;
+    return true;
+}
+
 void test_sink_init(struct test_sink *s)
 {
-    *s = (struct test_sink){
-        .base = {.write = sink_write}, .got = BUF_INIT(BUF_LIMIT), .fail_at = SIZE_MAX};
+    *s = (struct test_sink){.base = {.write = sink_write, .finish = sink_finish},
+                            .got = BUF_INIT(BUF_LIMIT),
+                            .fail_at = SIZE_MAX};
 }
 
 char *test_bytes(size_t n, unsigned seed)

@@ -1,0 +1,345 @@
+/* Decoded partitions: what is read is right, costs no more than it must, and nothing that failed
+ * its verification is handed out. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/codec.h"
+#include "core/log.h"
+#include "fs/partition.h"
+#include "gpg_home.h"
+#include "mem_store.h"
+
+#define MIB (1u << 20)
+#define PLAIN (40u * MIB + 12345)
+#define USER "partition@example.org"
+
+static struct test_home home;
+static struct err err;
+static const struct call endless = CALL_INIT;
+
+/* One partition in a store, twice: as it is and encrypted. */
+static char *plain;
+static struct buf coded[2];
+static struct codec_facts facts[2];
+
+struct env {
+    struct mem_store *mem;
+    struct openpgp *pgp;
+    struct pool *pool;
+    struct partition_cache *cache;
+};
+
+static int make_objects(void **state)
+{
+    char fpr[64];
+    (void)state;
+    test_home_make(&home);
+    test_key(&home, USER, "");
+    test_fpr(&home, USER, fpr);
+    plain = test_bytes(PLAIN, 9);
+    for (size_t i = MIB; i < PLAIN; i++) /* half of it compresses */
+        if (i / 100000 % 2 == 0)
+            plain[i] = (char)(i / 77);
+    for (int i = 0; i < 2; i++) {
+        struct test_sink out;
+        struct openpgp *pgp = i == 0 ? test_plain_pgp() : test_openpgp(&home, fpr, NULL, &err);
+        test_sink_init(&out);
+        struct source *src = source_mem(plain, PLAIN, &err);
+        if (!codec_encode(pgp, src, &out.base, false, &facts[i], &endless, &err))
+            fail_msg("%s", err.text);
+        source_close(src);
+        coded[i] = out.got;
+        openpgp_free(pgp);
+    }
+    return 0;
+}
+
+static int drop_objects(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        buf_free(&coded[i]);
+        lzop_map_free(&facts[i].map);
+    }
+    free(plain);
+    test_home_remove(&home);
+    return 0;
+}
+
+static struct env begin(uint64_t cache_bytes)
+{
+    struct env e = {.mem = mem_store_new(), .pool = pool_new(16, 50, &err)};
+    e.pgp = test_openpgp(&home, NULL, NULL, &err);
+    const struct partition_cache_options options = {.store = mem_base(e.mem),
+                                                    .pgp = e.pgp,
+                                                    .pool = e.pool,
+                                                    .dir = "/var/tmp",
+                                                    .cache_bytes = cache_bytes};
+    e.cache = partition_cache_new(&options, &err);
+    assert_non_null(e.cache);
+    for (int i = 0; i < 2; i++)
+        for (int n = 1; n <= 2; n++) {
+            char key[16];
+            (void)snprintf(key, sizeof(key), "%s%d", i == 0 ? "plain" : "gpg", n);
+            mem_set(e.mem, key, coded[i].data, coded[i].len, NULL, 0);
+        }
+    err = (struct err)ERR_INIT;
+    return e;
+}
+
+static void end(struct env *e)
+{
+    partition_cache_stop(e->cache);
+    pool_free(e->pool);
+    partition_cache_free(e->cache);
+    openpgp_free(e->pgp);
+    assert_int_equal(mem_open_bodies(e->mem), 0);
+    mem_base(e->mem)->ops->free(mem_base(e->mem));
+}
+
+/* What the index would say of KEY's object as it is now. */
+static struct index_partition index_of(struct env *e, const char *key, int kind)
+{
+    struct index_partition p = {.encrypted = kind == 1, .map = facts[kind].map};
+    struct store_info info;
+    struct store *store = mem_base(e->mem);
+    assert_true(store->ops->head(store, key, &info, &endless, &err));
+    strcpy(p.etag, info.etag);
+    p.stored_size = info.size;
+    return p;
+}
+
+static struct partition *open_it(struct env *e, int kind)
+{
+    const char *key = kind == 0 ? "plain1" : "gpg1", *next_key = kind == 0 ? "plain2" : "gpg2";
+    const struct index_partition p = index_of(e, key, kind), next = index_of(e, next_key, kind);
+    const struct partition_source source = {
+        .key = key, .index = &p, .next_key = next_key, .next = &next};
+    struct partition *part = partition_open(e->cache, &source, &err);
+    assert_non_null(part);
+    return part;
+}
+
+/* Reads SIZE bytes at OFFSET and compares; false with err. */
+static bool check(struct partition *p, uint64_t offset, size_t size)
+{
+    struct partition_pin *pin;
+    int fd;
+    size_t got;
+    if (!partition_read(p, offset, size, &fd, &got, &pin, &endless, &err))
+        return false;
+    size_t want = offset >= PLAIN ? 0 : size < PLAIN - offset ? size : (size_t)(PLAIN - offset);
+    assert_int_equal(got, want);
+    char *buf = malloc(got + 1);
+    assert_int_equal(pread(fd, buf, got, (off_t)offset), got);
+    partition_done(pin);
+    assert_true(memcmp(buf, plain + offset, got) == 0);
+    free(buf);
+    return true;
+}
+
+static void must_check(struct partition *p, uint64_t offset, size_t size)
+{
+    if (!check(p, offset, size))
+        fail_msg("%zu bytes at %llu: %s", size, (unsigned long long)offset, err.text);
+}
+
+static unsigned opened(struct env *e)
+{
+    return mem_calls(e->mem, MEM_GET);
+}
+
+static void front_to_back_is_fetched_once(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        struct env e = begin(512u * MIB);
+        struct partition *p = open_it(&e, kind);
+        size_t step = 128u << 10;
+        for (uint64_t at = 0; at < PLAIN; at += step)
+            must_check(p, at, step);
+        must_check(p, PLAIN, 100);
+        must_check(p, PLAIN + 12345, 100);
+        /* An encrypted one is one body; a plain one comes in pieces, which never overlap. The next
+         * partition is on its way by now. */
+        unsigned first = opened(&e);
+        assert_in_range(first, 1, kind == 0 ? 12 : 2);
+        for (uint64_t at = 0; at < PLAIN; at += 5 * MIB)
+            must_check(p, at, step);
+        assert_in_range(opened(&e), 1, first + 1);
+        partition_close(p);
+        end(&e);
+    }
+}
+
+static void the_middle_of_a_plain_one_is_read_by_range(void **state)
+{
+    (void)state;
+    struct env e = begin(512u * MIB);
+    struct partition *p = open_it(&e, 0);
+    must_check(p, 3u * MIB + 17, 1000);
+    (void)usleep(200000); /* whatever a stream fetches ahead */
+    assert_in_range(mem_calls(e.mem, MEM_READ), 1, 200);
+    assert_int_equal(opened(&e), 1);
+    partition_close(p);
+    end(&e);
+}
+
+static void any_place_in_any_order(void **state)
+{
+    (void)state;
+    unsigned x = 4711;
+    struct env e = begin(512u * MIB);
+    struct partition *p = open_it(&e, 0);
+    for (int i = 0; i < 200; i++) {
+        x = x * 1103515245u + 12345u;
+        uint64_t at = (uint64_t)x % (PLAIN + 1000);
+        must_check(p, at, x % 300000);
+    }
+    partition_close(p);
+    end(&e);
+}
+
+/* Room for less than what a reader wants ahead: slower, but right, and it ends. */
+static void a_small_cache_is_enough(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        struct env e = begin(2u * MIB);
+        struct partition *p = open_it(&e, kind);
+        for (uint64_t at = 0; at < PLAIN; at += MIB)
+            must_check(p, at, MIB);
+        assert_in_range(opened(&e), 1, kind == 0 ? 60 : 4);
+        must_check(p, 0, MIB); /* which is gone, and comes again */
+        partition_close(p);
+        end(&e);
+    }
+}
+
+static void *read_all(void *arg)
+{
+    struct partition *p = arg;
+    for (uint64_t at = 0; at < PLAIN; at += 512u << 10)
+        must_check(p, at, 512u << 10);
+    return NULL;
+}
+
+static void several_readers_share_one_stream(void **state)
+{
+    (void)state;
+    struct env e = begin(512u * MIB);
+    struct partition *p = open_it(&e, 1);
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, read_all, p), 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    assert_in_range(opened(&e), 1, 2);
+    partition_close(p);
+    end(&e);
+}
+
+static void damage_is_never_handed_out(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        for (int where = 0; where < 3; where++) {
+            struct env e = begin(512u * MIB);
+            const char *key = kind == 0 ? "plain1" : "gpg1";
+            char *bad = malloc(coded[kind].len);
+            memcpy(bad, coded[kind].data, coded[kind].len);
+            size_t at = where == 0   ? coded[kind].len / 2
+                        : where == 1 ? coded[kind].len - 30
+                                     : coded[kind].len * 9 / 10;
+            bad[at] ^= 4;
+            mem_set(e.mem, key, bad, coded[kind].len, NULL, 0);
+            struct partition *p = open_it(&e, kind);
+            bool failed = false;
+            for (uint64_t pos = 0; !failed && pos < PLAIN; pos += MIB)
+                failed = !check(p, pos, MIB); /* what is read before that is right */
+            assert_true(failed);
+            assert_int_equal(err.code, ERR_CORRUPT);
+            assert_false(check(p, 0, 100)); /* nor is anything else of it believed */
+            assert_int_equal(err.code, ERR_CORRUPT);
+            partition_close(p);
+            free(bad);
+            end(&e);
+        }
+    }
+}
+
+static void another_object_under_the_key_is_not_mixed_in(void **state)
+{
+    (void)state;
+    struct env e = begin(512u * MIB);
+    struct partition *p = open_it(&e, 0);
+    mem_set(e.mem, "plain1", coded[0].data, coded[0].len, NULL, 0);
+    assert_false(check(p, 0, 100));
+    assert_int_equal(err.code, ERR_STALE);
+    partition_close(p);
+    end(&e);
+}
+
+static void a_failure_of_the_store_is_tried_again(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        struct env e = begin(512u * MIB);
+        struct partition *p = open_it(&e, kind);
+        mem_fail(e.mem, MEM_GET, 1, 1, ERR_UNAVAILABLE);
+        assert_false(check(p, 0, 100));
+        assert_int_equal(err.code, ERR_UNAVAILABLE);
+        must_check(p, 0, 100);
+        mem_fail(e.mem, MEM_READ, 1, 1, ERR_UNAVAILABLE);
+        (void)check(p, 39u * MIB, 100);
+        mem_heal(e.mem);
+        must_check(p, 39u * MIB, 100);
+        partition_close(p);
+        end(&e);
+    }
+}
+
+static void a_reader_can_be_interrupted(void **state)
+{
+    (void)state;
+    struct env e = begin(512u * MIB);
+    struct partition *p = open_it(&e, 0);
+    struct partition_pin *pin;
+    int fd;
+    size_t got;
+    const struct call soon = {.deadline_ms = now_ms() + 200};
+    mem_hang(e.mem, MEM_GET);
+    assert_false(partition_read(p, 0, 100, &fd, &got, &pin, &soon, &err));
+    assert_int_equal(err.code, ERR_TIMEOUT);
+    mem_heal(e.mem);
+    must_check(p, 0, 100);
+    partition_close(p);
+    end(&e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(front_to_back_is_fetched_once),
+        cmocka_unit_test(the_middle_of_a_plain_one_is_read_by_range),
+        cmocka_unit_test(any_place_in_any_order),
+        cmocka_unit_test(a_small_cache_is_enough),
+        cmocka_unit_test(several_readers_share_one_stream),
+        cmocka_unit_test(damage_is_never_handed_out),
+        cmocka_unit_test(another_object_under_the_key_is_not_mixed_in),
+        cmocka_unit_test(a_failure_of_the_store_is_tried_again),
+        cmocka_unit_test(a_reader_can_be_interrupted),
+    };
+    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, make_objects, drop_objects);
+}

@@ -1,0 +1,301 @@
+/* Promise 8 over a store in memory: what may go from wal/, what must stay, and what happens when
+ * the store is slow about it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "fault_store.h"
+#include "fs/errno.h"
+#include "fs/fs.h"
+#include "fs/inode.h"
+#include "mem_store.h"
+
+#define MIB (1u << 20)
+#define PATIENCE_MS 20000
+
+static struct mem_store *mem;
+static struct fault_store *counted;
+static struct openpgp *pgp;
+static struct pool *pool;
+static struct fs *fs;
+static uint64_t wal;
+static struct err err;
+static const struct call endless = CALL_INIT;
+
+static uint64_t look_up(uint64_t dir, const char *name)
+{
+    struct fs_entry e;
+    return fs_lookup(fs, dir, name, 1, &e, &endless, &err) ? e.id : 0;
+}
+
+static void begin(bool allow_delete, bool read_only)
+{
+    mem = mem_store_new();
+    pgp = test_plain_pgp();
+    pool = pool_new(16, 50, &err);
+    counted = fault_store_new(mem_base(mem));
+    const struct fs_options options = {.store = fault_base(counted),
+                                       .pgp = pgp,
+                                       .pool = pool,
+                                       .hard = true,
+                                       .write_timeout_ms = 2000,
+                                       .cache_dir = "/var/tmp",
+                                       .allow_delete = allow_delete,
+                                       .read_only = read_only,
+                                       .cache_bytes = MIB};
+    fs = fs_new(&options, &err);
+    assert_non_null(fs);
+    wal = look_up(INODE_ROOT, "wal");
+    assert_int_not_equal(wal, 0);
+}
+
+static void end(void)
+{
+    fs_stop(fs);
+    pool_free(pool);
+    fs_free(fs);
+    openpgp_free(pgp);
+    fault_store_free(counted);
+    mem_base(mem)->ops->free(mem_base(mem));
+}
+
+/* Segment N of timeline 1. */
+static const char *segment(unsigned n)
+{
+    static char name[4][32];
+    static unsigned turn;
+    char *s = name[turn++ % 4];
+    (void)snprintf(s, 32, "0000000100000000%08X", n);
+    return s;
+}
+
+static void archive(const char *name)
+{
+    mem_archive_segment(mem, name, MIB, 1);
+}
+
+static bool stored(const char *name)
+{
+    char key[64];
+    (void)snprintf(key, sizeof(key), "wal_005/%s.lzo", name);
+    return mem_has(mem, key);
+}
+
+static void backup(const char *name, const char *json)
+{
+    char key[128];
+    (void)snprintf(key, sizeof(key), "basebackups_005/%s_backup_stop_sentinel.json", name);
+    mem_set(mem, key, json, strlen(json), NULL, 0);
+}
+
+static bool rm(const char *name)
+{
+    err = (struct err)ERR_INIT;
+    return fs_unlink(fs, wal, name, &endless, &err);
+}
+
+static void must_rm(const char *name)
+{
+    if (!rm(name))
+        fail_msg("%s: %s", name, err.text);
+}
+
+static void must_keep(const char *name, const char *why)
+{
+    if (rm(name))
+        fail_msg("%s was removed", name);
+    assert_int_equal(fs_errno(&err), EPERM);
+    if (strstr(err.text, why) == NULL)
+        fail_msg("%s: %s", name, err.text);
+    assert_int_not_equal(look_up(wal, name), 0);
+    assert_true(stored(name));
+}
+
+static void wait_gone(const char *name)
+{
+    for (unsigned i = 0; stored(name); i++) {
+        assert_true(i < PATIENCE_MS);
+        (void)usleep(1000);
+    }
+}
+
+/* A sentinel of walefs: where it begins is sure. */
+#define BEGINS(lsn) \
+    "{\"walefs\": {\"timeline\": 1, \"start_lsn\": \"0/" lsn "\", \"segment_size\": 1048576}}"
+
+static void nothing_goes_without_the_option(void **state)
+{
+    (void)state;
+    begin(false, false);
+    archive(segment(5));
+    must_keep(segment(5), "allow_delete");
+    end();
+    begin(true, true);
+    archive(segment(5));
+    assert_false(rm(segment(5)));
+    assert_true(stored(segment(5)));
+    end();
+}
+
+static void what_a_backup_needs_stays(void **state)
+{
+    (void)state;
+    begin(true, false);
+    backup("base_000000010000000000000008_00000040", BEGINS("800028"));
+    backup("base_000000010000000000000006_00000040", BEGINS("600028"));
+    for (unsigned i = 4; i < 10; i++)
+        archive(segment(i));
+    (void)look_up(wal, segment(4)); /* which says how large segments are here */
+    uint64_t id = look_up(wal, segment(4));
+    struct fs_entry e;
+    assert_true(fs_getattr(fs, id, &e, &endless, &err));
+    for (unsigned i = 6; i < 10; i++)
+        must_keep(segment(i), "needed by a base backup that begins at 0/600028");
+    must_rm(segment(4));
+    must_rm(segment(5));
+    wait_gone(segment(4));
+    wait_gone(segment(5));
+    for (unsigned i = 6; i < 10; i++)
+        assert_true(stored(segment(i)));
+    end();
+}
+
+static void history_files_stay(void **state)
+{
+    (void)state;
+    begin(true, false);
+    mem_archive(mem, "00000002.history", "1\t0/600000\tno reason\n", 21);
+    must_keep("00000002.history", "history");
+    end();
+}
+
+/* Which WAL the backups need cannot be said without the store. */
+static void nothing_goes_while_the_backups_are_not_known(void **state)
+{
+    (void)state;
+    begin(true, false);
+    archive(segment(5));
+    assert_int_not_equal(look_up(wal, segment(5)), 0);
+    mem_fail(mem, MEM_LIST, 1, 1000, ERR_UNAVAILABLE);
+    const struct call soon = {.deadline_ms = now_ms() + 300};
+    assert_false(fs_unlink(fs, wal, segment(5), &soon, &err));
+    mem_heal(mem);
+    assert_true(stored(segment(5)));
+    end();
+}
+
+static bool find_name(void *arg, const char *name, mode_t type, const struct fs_entry *entry,
+                      uint64_t next)
+{
+    (void)type;
+    (void)entry;
+    (void)next;
+    if (strncmp(name, "0000", 4) == 0)
+        ++*(unsigned *)arg;
+    return true;
+}
+
+/* How many segments ls shows. */
+static unsigned listed(void)
+{
+    struct dir *dir;
+    unsigned n = 0;
+    assert_true(fs_opendir(fs, wal, &dir, &endless, &err));
+    if (!fs_readdir(fs, dir, 0, false, find_name, &n, &endless, &err))
+        fail_msg("%s", err.text);
+    fs_releasedir(fs, dir);
+    return n;
+}
+
+/* pg_archivecleanup looks again: what it has removed must be gone, whatever the store is doing. */
+static void what_was_removed_does_not_come_back(void **state)
+{
+    (void)state;
+    begin(true, false);
+    archive(segment(5));
+    archive(segment(6));
+    mem_hang(mem, MEM_REMOVE);
+    must_rm(segment(5));
+    while (mem_hanging(mem) == 0)
+        (void)usleep(1000);
+    assert_true(stored(segment(5)));
+    assert_int_equal(look_up(wal, segment(5)), 0);
+    assert_int_equal(fs_errno(&err), ENOENT);
+    assert_int_equal(listed(), 1);
+    assert_false(rm(segment(5)));
+    assert_int_equal(fs_errno(&err), ENOENT);
+    mem_heal(mem);
+    wait_gone(segment(5));
+    assert_int_equal(listed(), 1);
+    end();
+}
+
+static void a_failed_deletion_is_tried_again(void **state)
+{
+    (void)state;
+    begin(true, false);
+    archive(segment(5));
+    mem_fail(mem, MEM_REMOVE, 1, 1, ERR_UNAVAILABLE);
+    must_rm(segment(5));
+    assert_int_equal(look_up(wal, segment(5)), 0);
+    wait_gone(segment(5));
+    end();
+}
+
+static void many_are_one_request(void **state)
+{
+    (void)state;
+    begin(true, false);
+    for (unsigned i = 0; i < 200; i++)
+        archive(segment(i));
+    fault_at(counted, 0, FAULT_BEFORE); /* counts from here */
+    for (unsigned i = 0; i < 200; i++)
+        must_rm(segment(i));
+    for (unsigned i = 0; i < 200; i++)
+        wait_gone(segment(i));
+    assert_in_range(fault_calls(counted), 1, 20); /* a listing, and batches */
+    end();
+}
+
+/* Unmounting finishes what was promised. */
+static void stopping_deletes_first(void **state)
+{
+    (void)state;
+    begin(true, false);
+    archive(segment(5));
+    must_rm(segment(5));
+    fs_stop(fs);
+    pool_free(pool);
+    assert_false(stored(segment(5)));
+    fs_free(fs);
+    openpgp_free(pgp);
+    fault_store_free(counted);
+    mem_base(mem)->ops->free(mem_base(mem));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_goes_without_the_option),
+        cmocka_unit_test(what_a_backup_needs_stays),
+        cmocka_unit_test(history_files_stay),
+        cmocka_unit_test(nothing_goes_while_the_backups_are_not_known),
+        cmocka_unit_test(what_was_removed_does_not_come_back),
+        cmocka_unit_test(a_failed_deletion_is_tried_again),
+        cmocka_unit_test(many_are_one_request),
+        cmocka_unit_test(stopping_deletes_first),
+    };
+    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
