@@ -96,7 +96,13 @@ static bool try_stored(const struct loading *l, const struct backup_objects *obj
         *index = found;
         return true;
     }
+    size_t indexed = found == NULL ? 0 : found->partition_count;
     backup_index_free(found);
+    if (indexed > objects->partition_count)
+        return err_set(err, ERR_CORRUPT,
+                       "%s: its index is of %zu partitions, and %zu are there (if that is right, "
+                       "delete %s)",
+                       l->name, indexed, objects->partition_count, key);
     if (found == NULL && why.code != ERR_CORRUPT && why.code != ERR_UNSUPPORTED &&
         why.code != ERR_ABSENT) {
         *err = why;
@@ -274,16 +280,35 @@ static struct backup_index *get_index(const struct loading *l, const struct back
     return index;
 }
 
-struct backup_content *backup_load(const struct backup_set_options *options, const char *name,
-                                   const struct call *call, struct err *err)
+/* A partition that is lost must not look like a cluster that was smaller. */
+static bool check_partitions(const struct backup_info *info, const struct backup_objects *objects,
+                             struct err *err)
 {
-    const struct loading l = {.opt = options, .name = name, .call = call};
+    size_t n = objects->partition_count;
+    if (n == 0)
+        return err_set(err, ERR_CORRUPT, "%s has no partitions", info->name);
+    unsigned first = objects->objects[0].number == 0 ? 0 : 1;
+    for (size_t i = 0; i < n; i++)
+        if (objects->objects[i].number > first + i)
+            return err_set(err, ERR_CORRUPT, "%s: its partition %zu is missing", info->name,
+                           first + i);
+    return info->partition_count == 0 || info->partition_count == n ||
+           err_set(err, ERR_CORRUPT, "%s: it was written as %zu partitions, and %zu are there",
+                   info->name, info->partition_count, n);
+}
+
+struct backup_content *backup_load(const struct backup_set_options *options,
+                                   const struct backup_info *info, const struct call *call,
+                                   struct err *err)
+{
+    const struct loading l = {.opt = options, .name = info->name, .call = call};
     struct backup_content *c = calloc(1, sizeof(*c));
     if (c == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    if (backup_objects_load(options->store, name, &c->objects, call, err))
+    if (backup_objects_load(options->store, info->name, &c->objects, call, err) &&
+        check_partitions(info, &c->objects, err))
         c->index = get_index(&l, &c->objects, err);
     if (c->index != NULL)
         c->tree = backup_tree_new(c->index, err);

@@ -82,15 +82,17 @@ struct handle *backup_reader_new(struct fs *fs, struct node *node, struct backup
     struct reader *r = make_reader(fs, node, err);
     if (r == NULL)
         return NULL;
-    r->base.immutable = true;
+    r->base.immutable = r->base.verified = true;
     r->backup = backup_ref(b);
     r->offset = offset;
     r->size = size;
     if (size == 0)
         return &r->base;
     r->partition = backup_partition(b, content, partition, err);
-    if (r->partition != NULL)
+    if (r->partition != NULL) {
+        r->base.verified = partition_verified(r->partition);
         return &r->base;
+    }
     reader_release(fs, &r->base);
     return NULL;
 }

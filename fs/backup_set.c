@@ -196,7 +196,7 @@ static void load_job(void *arg)
     struct backup_set *set = b->set;
     const struct call call = {.cancel = &set->stop, .deadline_ms = DEADLINE_NONE};
     struct err err = ERR_INIT;
-    struct backup_content *content = backup_load(&set->opt, b->entry->info.name, &call, &err);
+    struct backup_content *content = backup_load(&set->opt, &b->entry->info, &call, &err);
     pthread_mutex_lock(&set->lock);
     b->content = content;
     b->load_err = err;

@@ -260,9 +260,13 @@ bool fs_setattr(struct fs *fs, uint64_t id, const struct fs_setattr *set, struct
     struct node *node = get_node(fs, id, err);
     if (node == NULL)
         return false;
-    bool ok = node->ops->setattr == NULL
-                  ? node->ops->getattr(fs, node, out, call, err)
-                  : node->ops->setattr(fs, node, set, handle, out, call, err);
+    bool ok;
+    if (node->ops->setattr != NULL)
+        ok = node->ops->setattr(fs, node, set, handle, out, call, err);
+    else if (set->set_size)
+        ok = refuse(err, "changing its size");
+    else /* a time or mode that stays as it was harms nobody */
+        ok = node->ops->getattr(fs, node, out, call, err);
     node_unref(fs->inodes, node);
     return ok;
 }
@@ -434,6 +438,11 @@ void fs_path(struct fs *fs, uint64_t id, char *out, size_t cap)
 bool fs_handle_immutable(const struct handle *handle)
 {
     return handle->immutable;
+}
+
+bool fs_handle_verified(const struct handle *handle)
+{
+    return handle->verified;
 }
 
 bool fs_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,

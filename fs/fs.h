@@ -89,8 +89,10 @@ struct fs_bytes {
 };
 void fs_read_done(struct fs_bytes *bytes);
 
-/* May the kernel keep what it has read through this handle? */
+/* May the kernel cache what is read through this handle? */
 bool fs_handle_immutable(const struct handle *handle);
+/* And give it to who opens the file later? */
+bool fs_handle_verified(const struct handle *handle);
 
 bool fs_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,
              struct fs_bytes *out, const struct call *call, struct err *err);

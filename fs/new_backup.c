@@ -374,7 +374,7 @@ static bool pack_tars(struct new_backup *nb, struct backup_write *w, struct node
 static bool pack_tree(struct new_backup *nb, struct backup_write *w, struct node *const *nodes,
                       size_t count, struct err *err)
 {
-    bool ok = true;
+    bool ok = pack(nb, w, nb->top, err); /* the data directory itself, with its mode and time */
     for (size_t i = 0; ok && i < count; i++)
         ok = pack(nb, w, nodes[i], err);
     return ok;

@@ -98,7 +98,8 @@ struct handle_ops {
 struct handle {
     const struct handle_ops *ops;
     struct node *node;          /* a reference */
-    bool immutable;             /* what it reads never changes: the kernel may keep it */
+    bool immutable;             /* what it reads never changes: the kernel may cache it */
+    bool verified;              /* and is known to be sound: also for who opens it later */
     struct handle *next, *prev; /* fs->handles_lock */
 };
 

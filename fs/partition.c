@@ -318,6 +318,14 @@ bool partition_evict(struct partition_cache *c, bool anyway)
 
 /* ---- reading ---- */
 
+bool partition_verified(struct partition *p)
+{
+    pthread_mutex_lock(&p->cache->lock);
+    bool sound = !p->poisoned && (p->verified || !p->index.encrypted);
+    pthread_mutex_unlock(&p->cache->lock);
+    return sound;
+}
+
 static bool is_there(const struct partition *p, size_t block)
 {
     return p->states[block] == BLOCK_PRESENT || p->states[block] == BLOCK_READ;

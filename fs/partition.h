@@ -48,6 +48,9 @@ struct partition_source {
 struct partition *partition_open(struct partition_cache *c, const struct partition_source *source,
                                  struct err *err);
 void partition_close(struct partition *p); /* NULL is allowed */
+/* Is what was read of it known to be what was written? Blocks of a plain one have checksums each;
+ * an encrypted one is sound when its end has come. */
+bool partition_verified(struct partition *p);
 
 /* Waits until SIZE bytes at OFFSET are decoded, and says where they lie: *GOT bytes (fewer only at
  * the end of the stream) at the same OFFSET of *FD. They stay there until partition_done(PIN),

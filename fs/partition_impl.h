@@ -46,6 +46,7 @@ struct partition {
     unsigned failures;      /* streams that have failed */
     struct err failure;     /* of the last of them */
     bool poisoned;          /* that one found damage */
+    bool verified;          /* an encrypted one was decoded to its end, which was sound */
 };
 
 struct partition_pin {

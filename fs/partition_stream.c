@@ -186,6 +186,9 @@ static bool run_whole(struct run *r, struct err *err)
     source_close(body);
     if (ok && r->pos != r->p->index.map.plain_size)
         return err_set(err, ERR_CORRUPT, "%s is shorter than its index says", r->p->key);
+    pthread_mutex_lock(&c->lock);
+    r->p->verified = r->p->verified || ok;
+    pthread_mutex_unlock(&c->lock);
     return ok;
 }
 

@@ -15,11 +15,14 @@
 #define GATHER_MS 100
 #define RETRY_MS 3000
 #define LAST_ATTEMPT_MS 10000
+/* A listing that the store gave before a deletion may be read after it: so long a name that has
+ * gone stays hidden. */
+#define HIDDEN_MS 10000
 #define BATCH 1000u
 
 struct doomed {
     char name[WAL_NAME_MAX];
-    bool sent; /* in the batch that is being deleted */
+    int64_t gone_ms; /* when the store had deleted it; 0: it has not yet */
 };
 
 struct wal_delete {
@@ -27,8 +30,8 @@ struct wal_delete {
     struct cancel stop;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct doomed *doomed;       /* lock */
-    size_t count, cap;           /* lock */
+    struct doomed *doomed;       /* lock: those that have gone come first */
+    size_t gone, count, cap;     /* lock */
     bool running;                /* lock: a job is at work */
     struct catalog *catalog;     /* lock: which backups the limit below is of; a reference */
     struct backup_position keep; /* lock: WAL from here on stays; tli 0: no backup */
@@ -57,8 +60,8 @@ void wal_delete_free(struct wal_delete *d)
 {
     if (d == NULL)
         return;
-    if (d->count > 0)
-        log_warn("%zu WAL files that were deleted are still in the archive", d->count);
+    if (d->count > d->gone)
+        log_warn("%zu WAL files that were deleted are still in the archive", d->count - d->gone);
     catalog_unref(d->catalog);
     free(d->doomed);
     pthread_cond_destroy(&d->changed);
@@ -141,29 +144,37 @@ static bool may_go(struct wal_delete *d, const char *name, const struct call *ca
 
 /* ---- the job ---- */
 
-static size_t send_batch(struct wal_delete *d, char (*keys)[WAL_NAME_MAX + 16])
+static size_t gather(struct wal_delete *d, char (*keys)[WAL_NAME_MAX + 16])
 {
     size_t n = 0;
     pthread_mutex_lock(&d->lock);
-    while (n < d->count && n < BATCH) {
-        d->doomed[n].sent = true;
-        (void)wal_key_of_name(d->doomed[n].name, keys[n], sizeof(keys[n]));
-        n++;
-    }
+    for (; n < BATCH && d->gone + n < d->count; n++)
+        (void)wal_key_of_name(d->doomed[d->gone + n].name, keys[n], sizeof(keys[n]));
     pthread_mutex_unlock(&d->lock);
     return n;
 }
 
-/* The first N were sent; new ones have been put behind them. */
-static void batch_done(struct wal_delete *d, size_t n, bool ok)
+/* With the lock held: forgets what nobody can see any more. */
+static void forget_gone(struct wal_delete *d)
+{
+    size_t old = 0;
+    while (old < d->gone && d->doomed[old].gone_ms + HIDDEN_MS <= now_ms())
+        old++;
+    if (old == 0)
+        return;
+    d->gone -= old;
+    d->count -= old;
+    memmove(d->doomed, d->doomed + old, d->count * sizeof(*d->doomed));
+}
+
+/* The first N that had not gone have; new ones may have been put behind them. */
+static void batch_done(struct wal_delete *d, size_t n)
 {
     pthread_mutex_lock(&d->lock);
-    if (ok) {
-        d->count -= n;
-        memmove(d->doomed, d->doomed + n, d->count * sizeof(*d->doomed));
-    }
-    for (size_t i = 0; !ok && i < n; i++)
-        d->doomed[i].sent = false;
+    for (size_t i = 0; i < n; i++)
+        d->doomed[d->gone + i].gone_ms = now_ms();
+    d->gone += n;
+    forget_gone(d);
     pthread_cond_broadcast(&d->changed);
     pthread_mutex_unlock(&d->lock);
 }
@@ -173,7 +184,7 @@ static bool delete_batch(struct wal_delete *d, const struct call *call, struct e
     char(*keys)[WAL_NAME_MAX + 16] = calloc(BATCH, sizeof(*keys));
     const char **list = calloc(BATCH, sizeof(*list));
     bool ok = keys != NULL && list != NULL;
-    size_t n = ok ? send_batch(d, keys) : 0;
+    size_t n = ok ? gather(d, keys) : 0;
     for (size_t i = 0; i < n; i++)
         list[i] = keys[i];
     struct store *store = d->fs->opt.store;
@@ -181,9 +192,10 @@ static bool delete_batch(struct wal_delete *d, const struct call *call, struct e
         err_set(err, ERR_NO_MEMORY, "out of memory");
     else
         ok = store->ops->remove(store, list, n, call, err);
-    batch_done(d, n, ok);
-    if (ok)
+    if (ok) {
+        batch_done(d, n);
         log_info("%zu WAL files have been deleted", n);
+    }
     free(list);
     free(keys);
     return ok;
@@ -205,7 +217,7 @@ static void delete_job(void *arg)
             (void)cancel_sleep_ms(&d->stop, RETRY_MS);
         }
         pthread_mutex_lock(&d->lock);
-        more = d->count > 0 && (ok || !last);
+        more = d->count > d->gone && (ok || !last);
         d->running = more;
         pthread_mutex_unlock(&d->lock);
     }
@@ -227,6 +239,7 @@ bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *c
         return false;
     bool ok = true;
     pthread_mutex_lock(&d->lock);
+    forget_gone(d);
     if (place_of(d, name) < d->count) {
         pthread_mutex_unlock(&d->lock);
         return err_set(err, ERR_ABSENT, "wal/%s is deleted already", name);
@@ -242,7 +255,7 @@ bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *c
         }
     }
     if (ok) {
-        d->doomed[d->count] = (struct doomed){.sent = false};
+        d->doomed[d->count] = (struct doomed){.gone_ms = 0};
         strcpy(d->doomed[d->count++].name, name); /* one of PostgreSQL's names */
     }
     bool start = ok && !d->running;
@@ -262,6 +275,7 @@ bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *c
 bool wal_delete_has(struct wal_delete *d, const char *name)
 {
     pthread_mutex_lock(&d->lock);
+    forget_gone(d);
     bool has = place_of(d, name) < d->count;
     pthread_mutex_unlock(&d->lock);
     return has;
@@ -275,9 +289,14 @@ bool wal_delete_take_back(struct wal_delete *d, const char *name, const struct c
     waiter_begin(&w, call, &d->lock, &d->changed);
     pthread_mutex_lock(&d->lock);
     size_t i;
-    while ((i = place_of(d, name)) < d->count && waited)
+    while ((i = place_of(d, name)) < d->count && d->doomed[i].gone_ms == 0 && waited)
         waited = waiter_wait(&w); /* its deletion, which was promised, comes first */
-    bool gone = i == d->count;
+    bool gone = i == d->count || d->doomed[i].gone_ms != 0;
+    if (gone && i < d->count) { /* it need not be hidden any more */
+        d->count--;
+        d->gone--;
+        memmove(&d->doomed[i], &d->doomed[i + 1], (d->count - i) * sizeof(*d->doomed));
+    }
     pthread_mutex_unlock(&d->lock);
     waiter_end(&w);
     return gone || err_set(err, ERR_UNAVAILABLE, "wal/%s is still being deleted", name);

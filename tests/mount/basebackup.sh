@@ -33,15 +33,17 @@ rows() # CLUSTER
 }
 
 # Name, mode, owner, time and size of everything but the directories' own sizes.
-facts() # DIR
+# With FILES the times of directories are left out: tar sets them, but what comes into a directory with
+# the next tar file changes them again.
+facts() # DIR [FILES]
 {
-    (cd "$1" && find . -mindepth 1 ! -type d -printf '%p %y %m %U %G %T@ %s %l\n' -o -type d -printf '%p %y %m %U %G\n' | sort)
+    (cd "$1" && find . -mindepth 1 -type d -printf "%p %y %m %U %G ${2:-%T@}\n" -o -printf '%p %y %m %U %G %T@ %s %l\n' | sort)
 }
 
-assert_same_tree() # DIR DIR
+assert_same_tree() # DIR DIR [FILES]
 {
-    facts "$1" >"$T/.facts1"
-    facts "$2" >"$T/.facts2"
+    facts "$1" "${3:-}" >"$T/.facts1"
+    facts "$2" "${3:-}" >"$T/.facts2"
     assert_same "$T/.facts1" "$T/.facts2"
     diff -r --no-dereference "$1" "$2" || fail "$1 and $2 differ"
 }
@@ -67,8 +69,8 @@ check_backup() # LABEL
     assert_same_tree "$b/pgdata" "$T/by_cp"
     assert_same_tree "$T/by_cp" "$T/by_rsync"
     assert_same_tree "$T/by_cp" "$T/by_tar"
-    assert_same_tree "$T/by_cp" "$T/by_parts"
-    assert_same_tree "$T/by_cp" "$T/by_tools"
+    assert_same_tree "$T/by_cp" "$T/by_parts" files
+    assert_same_tree "$T/by_cp" "$T/by_tools" files
 }
 
 cycle() # STORE KEY
@@ -276,7 +278,7 @@ test_copied_cluster()
     mv "$b/synced.partial" "$b/synced"
     rm -rf "$T/want"
     cp -aL "$(pg_data src)" "$T/want"
-    assert_same_tree "$b/synced/pgdata" "$T/want"
+    assert_same_tree "$b/synced/pgdata" "$T/want" files # rsync is content with the right second
     assert_eq "$(readlink "$b/LATEST")" "$(readlink "$b/synced")" "LATEST"
     umount_walefs m
 }

@@ -49,8 +49,8 @@ static void a_label_is_read(void **state)
                       &size, NULL));
     assert_int_equal(size, 1024 * MIB);
     /* in the first segment of a log file any size fits */
-    assert_true(label("START WAL LOCATION: 1/28 (file 000000020000000100000000)\n", &start, &size,
-                      name));
+    assert_true(
+        label("START WAL LOCATION: 1/28 (file 000000020000000100000000)\n", &start, &size, name));
     assert_int_equal(size, 0);
 }
 
@@ -245,8 +245,8 @@ static void the_newest_timeline_is_where_it_stops(void **state)
     struct backup_position stop;
     uint64_t size;
     (void)state;
-    int fd = manifest(1, "[" RANGE("3", "1/AB0000C8") ", " RANGE("2", "0/2000100") "]", false,
-                      &size);
+    int fd =
+        manifest(1, "[" RANGE("3", "1/AB0000C8") ", " RANGE("2", "0/2000100") "]", false, &size);
     assert_true(manifest_check(fd, size, &stop, &err));
     assert_int_equal(stop.tli, 3);
     assert_int_equal(stop.lsn, 0x1AB0000C8);

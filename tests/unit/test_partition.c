@@ -278,6 +278,26 @@ static void damage_is_never_handed_out(void **state)
     }
 }
 
+/* The kernel may keep what is known to be sound. */
+static void verified_when_the_end_has_come(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        struct env e = begin(512u * MIB);
+        struct partition *p = open_it(&e, kind);
+        must_check(p, 0, 100);
+        assert_int_equal(partition_verified(p), kind == 0);
+        for (uint64_t at = 0; at < PLAIN; at += MIB)
+            must_check(p, at, MIB);
+        for (unsigned i = 0; !partition_verified(p); i++) {
+            assert_true(i < 10000);
+            (void)usleep(1000);
+        }
+        partition_close(p);
+        end(&e);
+    }
+}
+
 static void another_object_under_the_key_is_not_mixed_in(void **state)
 {
     (void)state;
@@ -336,6 +356,7 @@ int main(void)
         cmocka_unit_test(a_small_cache_is_enough),
         cmocka_unit_test(several_readers_share_one_stream),
         cmocka_unit_test(damage_is_never_handed_out),
+        cmocka_unit_test(verified_when_the_end_has_come),
         cmocka_unit_test(another_object_under_the_key_is_not_mixed_in),
         cmocka_unit_test(a_failure_of_the_store_is_tried_again),
         cmocka_unit_test(a_reader_can_be_interrupted),

@@ -67,10 +67,8 @@ static void all_bytes_in_order(void **state)
     (void)state;
     for (size_t i = 0; i < 25; i++) {
         struct pipe *p = make();
-        struct writer w = {.sink = pipe_sink(p, &endless),
-                           .total = 50001,
-                           .step = writes[i / 5],
-                           .finish = true};
+        struct writer w = {
+            .sink = pipe_sink(p, &endless), .total = 50001, .step = writes[i / 5], .finish = true};
         struct source *s = pipe_source(p, &endless);
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, write_all, &w), 0);

@@ -146,9 +146,11 @@ static void nothing_in_it_is_trusted(void **state)
 static void what_is_no_object_is_damage(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"",   "x",          "[]",   "7",
-                                      "{",  "{\"a\": 1",  "null", "{\"a\": 1, \"a\": 2}",
-                                      "{}x", "{\"a\": \"\xff\"}"};
+    static const char *const bad[] = {"",     "x",
+                                      "[]",   "7",
+                                      "{",    "{\"a\": 1",
+                                      "null", "{\"a\": 1, \"a\": 2}",
+                                      "{}x",  "{\"a\": \"\xff\"}"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct backup_info info;
         if (sentinel_parse(NAME, bad[i], strlen(bad[i]), &info, &err))

@@ -20,8 +20,7 @@ static struct err err;
 static void put_with_meta(struct store *s, const char *data, size_t n)
 {
     static const struct store_meta meta[] = {{"walefs-plain-size", "4711"}, {"walefs-x", "a b"}};
-    const struct store_put put = {
-        .body = {.mem = data, .size = n}, .meta = meta, .meta_count = 2};
+    const struct store_put put = {.body = {.mem = data, .size = n}, .meta = meta, .meta_count = 2};
     assert_ok(s->ops->put(s, FROM, &put, NULL, &env_forever, &err), &err);
 }
 

@@ -241,6 +241,20 @@ static void what_was_removed_does_not_come_back(void **state)
     end();
 }
 
+/* A page of a listing can be older than the deletion that it is read after. */
+static void what_the_store_said_before_is_not_believed(void **state)
+{
+    (void)state;
+    begin(true, false);
+    archive(segment(5));
+    must_rm(segment(5));
+    wait_gone(segment(5));
+    archive(segment(5)); /* what such a page would say */
+    assert_int_equal(listed(), 0);
+    assert_int_equal(look_up(wal, segment(5)), 0);
+    end();
+}
+
 static void a_failed_deletion_is_tried_again(void **state)
 {
     (void)state;
@@ -292,6 +306,7 @@ int main(void)
         cmocka_unit_test(history_files_stay),
         cmocka_unit_test(nothing_goes_while_the_backups_are_not_known),
         cmocka_unit_test(what_was_removed_does_not_come_back),
+        cmocka_unit_test(what_the_store_said_before_is_not_believed),
         cmocka_unit_test(a_failed_deletion_is_tried_again),
         cmocka_unit_test(many_are_one_request),
         cmocka_unit_test(stopping_deletes_first),

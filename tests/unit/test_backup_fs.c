@@ -1,0 +1,545 @@
+/* basebackups/ as the kernel's side uses it, over a directory store whose calls can fail: what cp
+ * and tar do, without a kernel. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backup_env.h"
+#include "core/catalog.h"
+#include "core/log.h"
+#include "fs/errno.h"
+#include "fs/fs.h"
+#include "fs/inode.h"
+
+#define MIB (1u << 20)
+#define NAME BACKUP_NAME
+#define PATIENCE_MS 20000
+#define ME ((pid_t)1)
+
+static struct backup_env env;
+static struct fs *fs;
+static uint64_t backups;
+static struct err err;
+static const struct call endless = CALL_INIT;
+
+static uint64_t look_up(uint64_t dir, const char *name)
+{
+    struct fs_entry e;
+    err = (struct err)ERR_INIT;
+    return fs_lookup(fs, dir, name, ME, &e, &endless, &err) ? e.id : 0;
+}
+
+/* PATH below DIR. */
+static uint64_t walk(uint64_t dir, const char *path)
+{
+    char name[256];
+    while (dir != 0 && *path != '\0') {
+        size_t n = strcspn(path, "/");
+        memcpy(name, path, n);
+        name[n] = '\0';
+        dir = look_up(dir, name);
+        path += n + (path[n] == '/');
+    }
+    return dir;
+}
+
+static void mount_fs(bool writable, bool allow_delete)
+{
+    const struct fs_options options = {.store = env.store,
+                                       .pgp = env.pgp,
+                                       .pool = env.pool,
+                                       .uid = getuid(),
+                                       .gid = getgid(),
+                                       .true_owners = true,
+                                       .read_only = !writable,
+                                       .allow_delete = allow_delete,
+                                       .write_timeout_ms = 5000,
+                                       .soft_timeout_ms = 1000,
+                                       .cache_dir = env.dir,
+                                       .cache_bytes = 64u * MIB,
+                                       .partition_bytes = 5u * MIB};
+    fs = fs_new(&options, &err);
+    assert_non_null(fs);
+    backups = look_up(INODE_ROOT, "basebackups");
+    assert_int_not_equal(backups, 0);
+}
+
+/* The pool goes with it. */
+static void unmount_fs(bool again)
+{
+    fs_stop(fs);
+    pool_free(env.pool);
+    fs_free(fs);
+    env.pool = pool_new(32, 1000, &err);
+    assert_non_null(env.pool);
+    if (again)
+        mount_fs(true, true);
+}
+
+static void begin(const char *words)
+{
+    backup_env_begin(&env, words, NULL, NULL, 2);
+    mount_fs(true, true);
+}
+
+static void end(void)
+{
+    unmount_fs(false);
+    backup_env_end(&env);
+}
+
+/* ---- cp -a into it ---- */
+
+static bool set_facts(uint64_t id, const struct stat *st, struct handle *h)
+{
+    struct fs_entry e;
+    const struct fs_setattr set = {.set_mode = true,
+                                   .set_mtime = true,
+                                   .set_owner = true,
+                                   .mode = st->st_mode & 07777,
+                                   .mtime_s = st->st_mtim.tv_sec,
+                                   .mtime_ns = (uint32_t)st->st_mtim.tv_nsec,
+                                   .uid = st->st_uid,
+                                   .gid = st->st_gid};
+    return fs_setattr(fs, id, &set, h, &e, &endless, &err);
+}
+
+static bool put_file(uint64_t dir, const char *name, const char *path, const struct stat *st)
+{
+    char buf[65536];
+    struct fs_entry e;
+    struct handle *h;
+    if (!fs_create(fs, dir, name, O_WRONLY | O_EXCL, 0600, ME, &e, &h, &endless, &err))
+        return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint64_t at = 0;
+    ssize_t n;
+    bool ok = fd >= 0;
+    while (ok && (n = read(fd, buf, sizeof(buf))) > 0) {
+        ok = fs_write(fs, h, buf, (size_t)n, at, &endless, &err);
+        at += (uint64_t)n;
+    }
+    ok = ok && set_facts(e.id, st, h);
+    ok = fs_flush(fs, h, ME, &endless, &err) && ok;
+    fs_release(fs, h);
+    (void)close(fd);
+    return ok;
+}
+
+static bool put_tree(uint64_t to, const char *from)
+{
+    bool ok = true;
+    DIR *d = opendir(from);
+    assert_non_null(d);
+    for (struct dirent *entry; ok && (entry = readdir(d)) != NULL;) {
+        char path[4096];
+        struct stat st;
+        struct fs_entry e;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        (void)snprintf(path, sizeof(path), "%s/%s", from, entry->d_name);
+        assert_int_equal(lstat(path, &st), 0);
+        if (S_ISDIR(st.st_mode))
+            ok = fs_mkdir(fs, to, entry->d_name, 0700, &e, &endless, &err) &&
+                 put_tree(e.id, path) && set_facts(e.id, &st, NULL);
+        else
+            ok = put_file(to, entry->d_name, path, &st);
+    }
+    (void)closedir(d);
+    return ok;
+}
+
+/* mkdir LABEL.partial, cp -a cluster/. into it. */
+static bool copy_in(const char *label)
+{
+    char name[64], from[128];
+    struct stat st;
+    struct fs_entry e;
+    (void)snprintf(name, sizeof(name), "%s.partial", label);
+    (void)snprintf(from, sizeof(from), "%s/cluster", env.dir);
+    err = (struct err)ERR_INIT;
+    assert_int_equal(stat(from, &st), 0);
+    return fs_mkdir(fs, backups, name, 0700, &e, &endless, &err) && put_tree(e.id, from) &&
+           set_facts(e.id, &st, NULL);
+}
+
+/* mv LABEL.partial LABEL */
+static bool complete(const char *label)
+{
+    char name[64];
+    (void)snprintf(name, sizeof(name), "%s.partial", label);
+    return fs_rename(fs, backups, name, backups, label, true, &endless, &err);
+}
+
+static void must_back_up(const char *label)
+{
+    if (!copy_in(label) || !complete(label))
+        fail_msg("%s", err.text);
+}
+
+/* ---- reading it back ---- */
+
+/* All of the file ID, to be freed. */
+static char *read_file(uint64_t id, size_t size)
+{
+    struct handle *h;
+    char *data = malloc(size + 1);
+    size_t at = 0;
+    if (!fs_open(fs, id, O_RDONLY, ME, &h, &endless, &err))
+        fail_msg("%s", err.text);
+    for (bool more = true; more;) {
+        struct fs_bytes bytes;
+        if (!fs_read(fs, h, at, 100000, &bytes, &endless, &err))
+            fail_msg("%s", err.text);
+        assert_true(at + bytes.size <= size);
+        if (bytes.size > 0)
+            assert_int_equal(pread(bytes.fd, data + at, bytes.size, (off_t)bytes.offset),
+                             bytes.size);
+        at += bytes.size;
+        more = bytes.size > 0;
+        fs_read_done(&bytes);
+    }
+    assert_int_equal(at, size);
+    fs_release(fs, h);
+    return data;
+}
+
+/* FROM on disk is the same as ID in the tree. The number of names. */
+static unsigned compare(uint64_t id, const char *from)
+{
+    struct stat st;
+    struct fs_entry e;
+    assert_int_equal(lstat(from, &st), 0);
+    if (id == 0)
+        fail_msg("%s is not there: %s", from, err.text);
+    assert_true(fs_getattr(fs, id, &e, &endless, &err));
+    if (e.attr.st_mode != st.st_mode || e.attr.st_mtim.tv_nsec != st.st_mtim.tv_nsec)
+        fail_msg("%s: mode %o, not %o, or mtime %ld, not %ld ns", from, e.attr.st_mode, st.st_mode,
+                 e.attr.st_mtim.tv_nsec, st.st_mtim.tv_nsec);
+    assert_int_equal(e.attr.st_mtim.tv_sec, st.st_mtim.tv_sec);
+    if (S_ISREG(st.st_mode)) {
+        assert_int_equal(e.attr.st_size, st.st_size);
+        char *data = read_file(id, (size_t)st.st_size), *want = malloc((size_t)st.st_size + 1);
+        int fd = open(from, O_RDONLY | O_CLOEXEC);
+        assert_int_equal(read(fd, want, (size_t)st.st_size), st.st_size);
+        (void)close(fd);
+        assert_true(memcmp(data, want, (size_t)st.st_size) == 0);
+        free(data);
+        free(want);
+        return 1;
+    }
+    unsigned n = 1;
+    DIR *d = opendir(from);
+    for (struct dirent *entry; (entry = readdir(d)) != NULL;) {
+        char path[4096];
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        (void)snprintf(path, sizeof(path), "%s/%s", from, entry->d_name);
+        n += compare(look_up(id, entry->d_name), path);
+    }
+    (void)closedir(d);
+    return n;
+}
+
+static void must_be_the_cluster(const char *path)
+{
+    char from[128];
+    (void)snprintf(from, sizeof(from), "%s/cluster", env.dir);
+    assert_in_range(compare(walk(backups, path), from), 8, 100000);
+}
+
+static void wait_empty(void)
+{
+    for (unsigned i = 0; backup_env_count(&env) != 0; i++) {
+        assert_true(i < PATIENCE_MS);
+        (void)usleep(1000);
+    }
+}
+
+/* ---- the tests ---- */
+
+static void what_was_copied_in_is_a_backup(void **state)
+{
+    char target[256];
+    (void)state;
+    begin("label bulk=12000000");
+    assert_true(copy_in("nightly"));
+    assert_int_equal(look_up(backups, NAME), 0);
+    assert_int_equal(look_up(backups, "LATEST"), 0);
+    assert_ok(complete("nightly"), &err);
+    backup_env_check(&env, "cluster");
+    must_be_the_cluster(NAME "/pgdata");
+    assert_ok(fs_readlink(fs, look_up(backups, "nightly"), target, sizeof(target), &endless, &err),
+              &err);
+    assert_string_equal(target, NAME);
+    assert_ok(fs_readlink(fs, look_up(backups, "LATEST"), target, sizeof(target), &endless, &err),
+              &err);
+    assert_string_equal(target, NAME);
+    unmount_fs(true); /* another mount sees the same */
+    must_be_the_cluster(NAME "/pgdata");
+    end();
+}
+
+/* Whatever call of the store fails: an error and nothing that looks complete, or a whole backup. */
+static void no_failure_makes_a_broken_backup(void **state)
+{
+    (void)state;
+    begin("label");
+    unsigned nth = 0, refused = 0;
+    bool happened = true;
+    while (happened) {
+        for (int after = 0; after < 2; after++) {
+            fault_at(env.faults, ++nth / 2 + 1, after ? FAULT_AFTER : FAULT_BEFORE);
+            bool ok = copy_in("nightly") && complete("nightly");
+            happened = fault_happened(env.faults);
+            fault_at(env.faults, 0, FAULT_BEFORE);
+            unmount_fs(true);
+            if (ok) {
+                must_be_the_cluster(NAME "/pgdata");
+                if (!happened) /* else the guard may have stayed behind */
+                    backup_env_check(&env, "cluster");
+            } else {
+                refused++;
+                assert_int_equal(look_up(backups, "nightly"), 0);
+                assert_false(backup_env_has(&env, BACKUP_DIR BACKUP_SENTINEL_SUFFIX));
+            }
+            struct backup_objects o;
+            assert_true(backup_delete(env.files.store, NAME, &endless, &err));
+            assert_true(backup_objects_load(env.files.store, NAME, &o, &endless, &err));
+            assert_int_equal(o.count, 0);
+            backup_objects_free(&o);
+            backup_env_run(&env, "rm -rf '%s'/basebackups_005", env.files.dir);
+            unmount_fs(true);
+        }
+    }
+    assert_in_range(refused, 3, nth);
+    end();
+}
+
+static void given_up_it_leaves_nothing(void **state)
+{
+    (void)state;
+    begin("label bulk=12000000");
+    assert_true(copy_in("nightly"));
+    unmount_fs(true); /* as if walefs had ended in the middle */
+    assert_int_equal(look_up(backups, "nightly"), 0);
+    assert_int_equal(look_up(backups, "nightly.partial"), 0);
+    assert_int_equal(look_up(backups, NAME), 0);
+    wait_empty();
+    end();
+}
+
+static void what_is_no_cluster_is_refused(void **state)
+{
+    static const char *const needed[] = {"PG_VERSION", "global/pg_control"};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        begin("label");
+        backup_env_run(&env, "rm cluster/%s", needed[i]);
+        assert_true(copy_in("x"));
+        assert_false(complete("x"));
+        assert_int_equal(fs_errno(&err), EPERM);
+        assert_non_null(strstr(err.text, needed[i]));
+        assert_int_equal(look_up(backups, "x"), 0);
+        end();
+    }
+    begin("label pid");
+    assert_true(copy_in("x"));
+    assert_false(complete("x"));
+    assert_non_null(strstr(err.text, "postmaster.pid"));
+    end();
+}
+
+static void names_that_cannot_be_a_label(void **state)
+{
+    static const char *const bad[] = {"LATEST",
+                                      "LATEST.partial",
+                                      NAME,
+                                      NAME ".partial",
+                                      "walefs-tmp-0123456789abcdef0123456789abcdef",
+                                      "base_x.partial"};
+    struct fs_entry e;
+    (void)state;
+    begin("label");
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (fs_mkdir(fs, backups, bad[i], 0700, &e, &endless, &err))
+            fail_msg("%s was made", bad[i]);
+    end();
+}
+
+static void a_second_one_at_the_same_place_is_refused(void **state)
+{
+    (void)state;
+    begin("label");
+    must_back_up("one");
+    bool ok = copy_in("two") && complete("two");
+    assert_false(ok);
+    unmount_fs(true);
+    must_be_the_cluster(NAME "/pgdata");
+    end();
+}
+
+static void complete_ones_do_not_change(void **state)
+{
+    struct fs_entry e;
+    struct handle *h;
+    (void)state;
+    begin("label");
+    must_back_up("x");
+    uint64_t data = walk(backups, NAME "/pgdata"), file = look_up(data, "PG_VERSION");
+    assert_false(fs_open(fs, file, O_WRONLY, ME, &h, &endless, &err));
+    assert_ok(fs_open(fs, file, O_RDWR, ME, &h, &endless, &err), &err); /* some only look so */
+    assert_false(fs_write(fs, h, "x", 1, 0, &endless, &err));
+    fs_release(fs, h);
+    assert_false(fs_create(fs, data, "new", O_WRONLY, 0600, ME, &e, &h, &endless, &err));
+    assert_false(fs_mkdir(fs, data, "new", 0700, &e, &endless, &err));
+    assert_false(fs_unlink(fs, data, "PG_VERSION", &endless, &err));
+    assert_false(fs_rmdir(fs, data, "pg_replslot", &endless, &err));
+    assert_false(fs_rename(fs, data, "PG_VERSION", data, "x", false, &endless, &err));
+    assert_false(fs_symlink(fs, data, "l", "/", &e, &endless, &err));
+    const struct fs_setattr cut = {.set_size = true, .size = 0};
+    assert_false(fs_setattr(fs, file, &cut, NULL, &e, &endless, &err));
+    must_be_the_cluster(NAME "/pgdata");
+    end();
+}
+
+static void rmdir_deletes_a_backup(void **state)
+{
+    (void)state;
+    begin("label bulk=12000000");
+    must_back_up("x");
+    assert_ok(fs_rmdir(fs, backups, NAME, &endless, &err), &err);
+    assert_int_equal(look_up(backups, NAME), 0);
+    assert_int_equal(look_up(backups, "x"), 0);
+    assert_int_equal(look_up(backups, "LATEST"), 0);
+    wait_empty();
+    must_back_up("x"); /* the name and the place are free again */
+    must_be_the_cluster(NAME "/pgdata");
+    end();
+}
+
+static void rmdir_needs_the_option(void **state)
+{
+    (void)state;
+    begin("label");
+    must_back_up("x");
+    unmount_fs(false);
+    mount_fs(true, false);
+    assert_false(fs_rmdir(fs, backups, NAME, &endless, &err));
+    assert_int_equal(fs_errno(&err), EPERM);
+    assert_non_null(strstr(err.text, "allow_delete"));
+    must_be_the_cluster(NAME "/pgdata");
+    end();
+}
+
+/* Without one that fits, the index is made anew, by one pass over the partitions. */
+static void an_index_that_does_not_fit_is_not_trusted(void **state)
+{
+    static const char *const damage[] = {
+        "rm '%s'/" BACKUP_DIR "/tar_partitions/walefs-index.lzo",
+        ": >'%s'/" BACKUP_DIR "/tar_partitions/walefs-index.lzo",
+        "printf x | dd conv=notrunc bs=1 seek=200 status=none of='%s'/" BACKUP_DIR
+        "/tar_partitions/walefs-index.lzo",
+        /* a partition that was coded again: other blocks, another etag */
+        "cd '%s'/" BACKUP_DIR "/tar_partitions && for p in part_*; do lzop -dc $p | lzop -1 -c >n "
+        "&& touch n && mv n $p; done"};
+    (void)state;
+    begin("label bulk=12000000");
+    must_back_up("x");
+    for (size_t i = 0; i < sizeof(damage) / sizeof(damage[0]); i++) {
+        unmount_fs(false);
+        backup_env_run(&env, damage[i], env.files.dir);
+        mount_fs(true, true);
+        must_be_the_cluster(NAME "/pgdata");
+        for (unsigned k = 0; i < 3; k++) { /* and stored, whole, in the place of the old one */
+            size_t size = 0;
+            char path[256];
+            struct stat st;
+            (void)snprintf(path, sizeof(path), "%s/%s/tar_partitions/walefs-index.lzo",
+                           env.files.dir, BACKUP_DIR);
+            if (stat(path, &st) == 0)
+                size = (size_t)st.st_size;
+            if (size > 100)
+                break;
+            assert_true(k < PATIENCE_MS);
+            (void)usleep(1000);
+        }
+    }
+    end();
+}
+
+static void a_read_only_mount_stores_nothing(void **state)
+{
+    (void)state;
+    begin("label");
+    must_back_up("x");
+    unmount_fs(false);
+    backup_env_run(&env, "rm '%s'/" BACKUP_DIR "/tar_partitions/walefs-index.lzo", env.files.dir);
+    mount_fs(false, false);
+    must_be_the_cluster(NAME "/pgdata");
+    assert_false(backup_env_has(&env, BACKUP_DIR "/tar_partitions/walefs-index.lzo"));
+    struct fs_entry e;
+    assert_false(fs_mkdir(fs, backups, "y.partial", 0700, &e, &endless, &err));
+    end();
+}
+
+/* A partition that is lost must not look like a smaller cluster: neither by the sentinel that
+ * walefs wrote, nor by a gap, nor by the index. */
+static void a_lost_partition_is_an_error(void **state)
+{
+    static const char *const loss[] = {
+        "rm '%s'/" BACKUP_DIR "/tar_partitions/part_00000002.tar.lzo",
+        "cd '%s'/" BACKUP_PREFIX " && rm $(ls " NAME "/tar_partitions/part_* | tail -n 1)",
+        "cd '%s'/" BACKUP_PREFIX " && rm " NAME
+        "/tar_partitions/walefs-index.lzo && echo {} >" NAME BACKUP_SENTINEL_SUFFIX " && rm " NAME
+        "/tar_partitions/part_00000001.tar.lzo",
+        "cd '%s'/" BACKUP_PREFIX " && echo {} >" NAME BACKUP_SENTINEL_SUFFIX " && rm $(ls " NAME
+        "/tar_partitions/part_* | tail -n 1)",
+        "rm '%s'/" BACKUP_DIR "/tar_partitions/part_*",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(loss) / sizeof(loss[0]); i++) {
+        begin("label bulk=12000000");
+        must_back_up("x");
+        unmount_fs(false);
+        backup_env_run(&env, loss[i], env.files.dir);
+        mount_fs(i % 2 == 0, false);
+        if (walk(backups, NAME "/pgdata/PG_VERSION") != 0)
+            fail_msg("not noticed: %s", loss[i]);
+        assert_int_equal(fs_errno(&err), EIO);
+        assert_non_null(strstr(err.text, "partition"));
+        end();
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_copied_in_is_a_backup),
+        cmocka_unit_test(no_failure_makes_a_broken_backup),
+        cmocka_unit_test(given_up_it_leaves_nothing),
+        cmocka_unit_test(what_is_no_cluster_is_refused),
+        cmocka_unit_test(names_that_cannot_be_a_label),
+        cmocka_unit_test(a_second_one_at_the_same_place_is_refused),
+        cmocka_unit_test(complete_ones_do_not_change),
+        cmocka_unit_test(rmdir_deletes_a_backup),
+        cmocka_unit_test(rmdir_needs_the_option),
+        cmocka_unit_test(an_index_that_does_not_fit_is_not_trusted),
+        cmocka_unit_test(a_read_only_mount_stores_nothing),
+        cmocka_unit_test(a_lost_partition_is_an_error),
+    };
+    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
