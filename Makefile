@@ -134,13 +134,23 @@ check: lint
 	$(MAKE) --no-print-directory VARIANT=tsan T=unit test-built
 	$(MAKE) --no-print-directory test
 
+# Two targets, each for FUZZ_SECONDS; what they find is added to build/fuzz/TARGET.d.
 .PHONY: fuzz
-fuzz:
+fuzz: build/fuzz/fuzz_lzop build/fuzz/fuzz_index
+	@mkdir -p build/fuzz/fuzz_lzop.d build/fuzz/fuzz_index.d
+	for f in tests/fixtures/lzop/*; do { printf 0; cat $$f; } >build/fuzz/fuzz_lzop.d/$${f##*/}; done
+	{ printf i; cat tests/fuzz/index.txt; } >build/fuzz/fuzz_index.d/index
+	for f in gnu ustar pax; do tar --format=$$f -cf build/fuzz/fuzz_index.d/$$f tests/fuzz; done
+	for t in $^; do (cd build/fuzz && ./$${t##*/} -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4000 $${t##*/}.d) || exit 1; done
+
+FUZZ_lzop := core/lzop_encode.c core/lzop_decode.c core/lzop_map.c core/stream.c core/err.c
+FUZZ_index := core/backup_index.c core/backup_index_text.c core/backup_index_scan.c core/tar_read.c \
+	core/lzop_map.c core/stream.c core/buf.c core/err.c core/log.c core/call.c fs/backup_tree.c
+
+build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(wildcard core/*.[ch] fs/*.[ch])
 	@mkdir -p build/fuzz
-	clang -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined \
-		tests/fuzz/fuzz_lzop.c core/lzop_decode.c core/lzop_map.c core/stream.c core/err.c -llzo2 -ldeflate \
-		-o build/fuzz/fuzz_lzop
-	cd build/fuzz && ./fuzz_lzop -max_total_time=$(FUZZ_SECONDS)
+	clang -std=c11 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined $< $(FUZZ_$*) \
+		-llzo2 -ldeflate -lcrypto -larchive -o $@
 FUZZ_SECONDS ?= 60
 
 .PHONY: clean

@@ -1,10 +1,6 @@
 /* libFuzzer target for the lzop decoder. The first byte of the input chooses how the rest is cut
  * into pieces. The verdict and the plain bytes must not depend on that, finish must come only after
- * a whole stream, and what the decoder holds must be in proportion to what it was given.
- *
- * clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. tests/fuzz/fuzz_lzop.c \
- *     core/lzop_decode.c core/lzop_encode.c core/stream.c core/err.c -llzo2
- * Seeds: tests/fixtures/lzop, with any byte put before each. */
+ * a whole stream, and what the decoder holds must be in proportion to what it was given. */
 #include <stdio.h>
 #include <stdlib.h>
 
