@@ -343,13 +343,24 @@ static struct partition_stream *stream_for(struct partition *p, size_t block)
     return best;
 }
 
+/* The stream that a reader follows who has come to BLOCK, which is there: the one that is ahead of
+ * it by no more than it may be, or else will come. */
+static struct partition_stream *stream_ahead(struct partition *p, size_t block)
+{
+    for (struct partition_stream *s = p->streams; s != NULL; s = s->next)
+        if (!s->go_away && s->next_block > block && s->next_block - block <= s->window)
+            return s;
+    return stream_for(p, block + 1);
+}
+
 /* A reader wants BLOCK: its stream may go on. */
 static void want(struct partition *p, struct partition_stream *s, size_t block)
 {
     size_t most = WINDOW_MAX_BYTES / p->block_bytes;
-    if (block > s->wanted && block + s->window / 2 >= s->next_block) /* it is followed closely */
+    if (block >= s->grow_at && s->window < most) { /* who has read so much reads on */
         s->window = s->window * 2 < most ? s->window * 2 : most;
-    s->wanted = block;
+        s->grow_at = block + s->window;
+    }
     if (block + s->window > s->limit)
         s->limit = block + s->window;
     s->wanted_ms = now_ms();
@@ -431,7 +442,7 @@ bool partition_read(struct partition *p, uint64_t offset, size_t size, int *fd, 
         if (ok)
             p->states[i] = BLOCK_READ;
     }
-    struct partition_stream *s = ok ? stream_for(p, pin->last + 1) : NULL;
+    struct partition_stream *s = ok ? stream_ahead(p, pin->last) : NULL;
     if (s != NULL) /* what follows will be wanted */
         want(p, s, pin->last);
     if (!ok)

@@ -24,8 +24,8 @@ struct partition_stream {
     bool background;               /* reads ahead of anybody */
     size_t next_block;             /* what it decodes next */
     size_t limit;                  /* the block before which it waits for a reader */
-    size_t window;                 /* how many blocks it may be ahead; grows as it is followed */
-    size_t wanted;                 /* the block that a reader wanted last, or it began at */
+    size_t window;                 /* how many blocks it may be ahead */
+    size_t grow_at;                /* it doubles when a reader comes to this block */
     int64_t wanted_ms;             /* when a reader last wanted something of it */
     bool waits;                    /* for a reader */
     bool go_away;                  /* its place is needed by another */

@@ -284,7 +284,7 @@ bool partition_stream_start(struct partition *p, size_t block, bool background, 
     s->next_block = partition_is_seekable(p) ? block : 0;
     s->window = (background ? AHEAD_WINDOW_BYTES : FIRST_WINDOW_BYTES) / p->block_bytes;
     s->limit = s->next_block + s->window;
-    s->wanted = block;
+    s->grow_at = block + s->window / 2;
     s->wanted_ms = now_ms();
     make_place(p->cache);
     s->next = p->streams;
