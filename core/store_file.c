@@ -257,8 +257,7 @@ static bool file_space(struct store *store, uint64_t *total_bytes, uint64_t *fre
 static void file_free(struct store *store)
 {
     struct store_file *sf = (struct store_file *)store;
-    if (sf == NULL)
-        return;
+    pthread_mutex_destroy(&sf->lock);
     free(sf->base.url);
     free(sf->dir);
     free(sf);
@@ -290,9 +289,12 @@ struct store *store_file_new(const char *dir, struct err *err)
         return NULL;
     }
     struct store_file *sf = calloc(1, sizeof(*sf));
-    if (sf == NULL)
-        goto fail;
+    if (sf == NULL) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
     sf->base.ops = &file_ops;
+    pthread_mutex_init(&sf->lock, NULL);
     sf->dir = strndup(dir, len);
     if (sf->dir == NULL || asprintf(&sf->base.url, "file://localhost%s", sf->dir) < 0)
         goto fail;

@@ -2,6 +2,7 @@
 #ifndef WALEFS_CORE_STORE_FILE_IMPL_H
 #define WALEFS_CORE_STORE_FILE_IMPL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 
@@ -15,6 +16,10 @@
 struct store_file {
     struct store base;
     char *dir;
+    pthread_mutex_t lock;
+    bool known; /* lock: the base directory has been seen, and is the one of DEV and INO */
+    dev_t dev;  /* lock */
+    ino_t ino;  /* lock */
     _Atomic bool weak_guard; /* neither link nor RENAME_NOREPLACE works here */
 };
 
@@ -36,8 +41,10 @@ struct file_temp {
 /* store_key_check, and no empty component: "a//b" and "a/b" would be one file. */
 bool file_key_check(const char *key, struct err *err);
 
-/* The base directory; -1 with ERR_NO_BUCKET when it does not exist. The caller closes it. */
-int file_open_base(const struct store_file *sf, struct err *err);
+/* The base directory; -1 with ERR_NO_BUCKET when it does not exist, or is not the one that this
+ * store has seen first: of a file system that was unmounted, the bare mount point is left, where
+ * nothing is found and whatever is stored is lost. The caller closes it. */
+int file_open_base(struct store_file *sf, struct err *err);
 
 /* fsync of a directory; file systems that know no such thing (SMB, some FUSE) count as done. */
 bool file_sync_dir(int fd);
@@ -46,8 +53,7 @@ void file_fill_info(int fd, const struct stat *st, struct store_info *info);
 void file_etag(const struct stat *st, char etag[128]);
 
 /* Makes missing directories (0700, durable) and the temporary file (0600). */
-bool file_temp_open(const struct store_file *sf, const char *key, struct file_temp *t,
-                    struct err *err);
+bool file_temp_open(struct store_file *sf, const char *key, struct file_temp *t, struct err *err);
 bool file_temp_append(struct file_temp *t, const struct store_body *body, const char *key,
                       const struct call *call, struct err *err);
 bool file_temp_set_meta(struct file_temp *t, const struct store_meta *meta, size_t n,
@@ -61,14 +67,14 @@ void file_temp_close(struct file_temp *t);
 void file_prune(int base_fd, const char *key);
 
 /* Does a file that exists keep a link or a rename from replacing it, here? */
-bool file_guard_works(const struct store_file *sf, bool *works, struct err *err);
+bool file_guard_works(struct store_file *sf, bool *works, struct err *err);
 
 /* store_file_list.c */
 bool file_list(struct store *, const struct store_list *, struct store_page *, const struct call *,
                struct err *);
 
 /* Unlinks temporaries that are older than a day, which a killed process left behind. */
-bool file_remove_stale(const struct store_file *sf, const struct call *call, struct err *err);
+bool file_remove_stale(struct store_file *sf, const struct call *call, struct err *err);
 
 /* store_file_upload.c */
 struct store_upload *file_upload_begin(struct store *, const char *key, const struct store_put *,

@@ -37,11 +37,38 @@ bool file_key_check(const char *key, struct err *err)
     }
 }
 
-int file_open_base(const struct store_file *sf, struct err *err)
+static bool is_the_one(struct store_file *sf, const struct stat *st)
 {
+    pthread_mutex_lock(&sf->lock);
+    if (!sf->known) {
+        sf->dev = st->st_dev;
+        sf->ino = st->st_ino;
+        sf->known = true;
+    }
+    bool same = sf->dev == st->st_dev && sf->ino == st->st_ino;
+    pthread_mutex_unlock(&sf->lock);
+    return same;
+}
+
+int file_open_base(struct store_file *sf, struct err *err)
+{
+    struct stat st;
     int fd = open(sf->dir, DIR_FLAGS);
-    if (fd >= 0)
-        return fd;
+    if (fd >= 0 && fstat(fd, &st) == 0) {
+        if (is_the_one(sf, &st))
+            return fd;
+        close(fd);
+        err_set(err, ERR_NO_BUCKET,
+                "archive directory %s is not the one that it was: mount its file system again, or, "
+                "if it is right as it is, walefs",
+                sf->dir);
+        return -1;
+    }
+    if (fd >= 0) {
+        err_sys(err, errno, "cannot look at the archive directory %s", sf->dir);
+        close(fd);
+        return -1;
+    }
     if (errno == ENOENT || errno == ENOTDIR)
         err_set(err, ERR_NO_BUCKET, "archive directory %s does not exist (is it mounted?)",
                 sf->dir);
@@ -126,8 +153,7 @@ static bool random_name(char name[FILE_TEMP_NAME], struct err *err)
     return true;
 }
 
-bool file_temp_open(const struct store_file *sf, const char *key, struct file_temp *t,
-                    struct err *err)
+bool file_temp_open(struct store_file *sf, const char *key, struct file_temp *t, struct err *err)
 {
     int base_fd = file_open_base(sf, err);
     if (base_fd < 0)
@@ -297,6 +323,9 @@ bool file_temp_publish(struct store_file *sf, struct file_temp *t, const char *k
     if (fsync(t->fd) != 0)
         return err_sys(err, errno, "put %s: fsync", shown);
     int rc = only_if_absent ? name_if_free(sf, t) : name_over(t);
+    /* Who finds the same content there takes it for stored: let it be durable, whoever named it. */
+    if (rc == EEXIST && !file_sync_dir(t->dir_fd))
+        return err_sys(err, errno, "put %s: fsync of its directory", shown);
     if (rc == EEXIST)
         return err_set(err, ERR_EXISTS, "put %s: exists already", shown);
     if (rc == EISDIR)
@@ -336,7 +365,7 @@ void file_prune(int base_fd, const char *key)
     }
 }
 
-bool file_guard_works(const struct store_file *sf, bool *works, struct err *err)
+bool file_guard_works(struct store_file *sf, bool *works, struct err *err)
 {
     struct store_file probe = {.dir = sf->dir};
     struct file_temp a = FILE_TEMP_INIT, b = FILE_TEMP_INIT;

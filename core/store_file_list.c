@@ -278,7 +278,7 @@ static bool stale_dir(int at_fd, const char *name, unsigned depth, const struct 
     return ok;
 }
 
-bool file_remove_stale(const struct store_file *sf, const struct call *call, struct err *err)
+bool file_remove_stale(struct store_file *sf, const struct call *call, struct err *err)
 {
     int base_fd = file_open_base(sf, err);
     if (base_fd < 0)

@@ -230,6 +230,39 @@ test_unmount_while_hung()
     ! mountpoint -q "$T/m" || fail "still mounted"
 }
 
+# More requests wait for the store than there are threads: what needs no store is answered still.
+test_many_lookups_hang()
+{
+    local pid
+    use_store http
+    use_key none
+    use_fault_proxy
+    mount_walefs m ro
+    proxy_mode hang
+    python3 - "$T/m" "$T/asking" <<'EOF' &
+import os, sys, threading, time
+def look(i):
+    try:
+        os.stat(f"{sys.argv[1]}/wal/0000000100000000{i:08X}")
+    except OSError:
+        pass
+threading.stack_size(65536)
+for i in range(1300):
+    threading.Thread(target=look, args=(i,), daemon=True).start()
+open(sys.argv[2], "w").close()
+time.sleep(600)
+EOF
+    pid=$!
+    wait_for 60 "the threads" test -e "$T/asking"
+    wait_for 60 "walefs to be busy" eval '(($(ls "/proc/${MOUNT_PID[m]}/task" | wc -l) > 500))'
+    timeout 30 ls "$T/m/status/" >"$T/out"
+    grep -q incomplete "$T/out"
+    timeout 30 cat "$T/m/status/incomplete" >/dev/null
+    timeout 30 ls "$T/m" >/dev/null
+    kill -KILL $pid
+    ! reap_child $pid 30 "the process whose threads wait" || fail "it ended by itself"
+}
+
 # ---- answers that say nothing about the object --------------------------------------------------
 
 # Neither ENOENT nor data may come of ANSWER; when the store answers again, the wait ends.
@@ -437,6 +470,36 @@ test_directory_vanishes()
     alive $pid || fail "the look-up ended without the archive"
     mv "$STORE_DIR.away" "$STORE_DIR"
     ! reap_child $pid 60 "the look-up" || fail "$B exists"
+}
+
+# What is left in the place of an archive directory whose file system was unmounted is not the
+# archive: nothing is missing from it, and nothing is stored in it.
+test_directory_unmounted()
+{
+    local pid
+    use_store file
+    use_key none
+    make_seg $A "$T/$A"
+    make_seg $B "$T/$B"
+    mount -t tmpfs -o size=64m none "$STORE_DIR"
+    mount_walefs m write_timeout=5,prefetch=0
+    cp "$T/$A" "$T/m/wal/"
+    umount_walefs m
+    mount_walefs m write_timeout=5,prefetch=0
+    mkdir "$T/disk"
+    mount --bind "$STORE_DIR" "$T/disk" # it will be back
+    umount "$STORE_DIR"
+    cp "$T/m/wal/$A" "$T/out" 2>"$T/err" &
+    pid=$!
+    expect_fail "Input/output error" timeout 60 cp "$T/$B" "$T/m/wal/$B"
+    alive $pid || fail "the reader ended without the archive: $(cat "$T/err")"
+    assert_eq "$(find "$STORE_DIR" -type f)" "" "what lies in the bare mount point"
+    assert_log m "is not the one that it was"
+    mount --bind "$T/disk" "$STORE_DIR"
+    reap_child $pid 60 "the reader" || fail "the reader failed: $(cat "$T/err")"
+    assert_same "$T/$A" "$T/out"
+    umount_walefs m
+    umount "$STORE_DIR" "$T/disk"
 }
 
 # The archive's disk is full: cp fails, nothing is published, and the next cp succeeds.

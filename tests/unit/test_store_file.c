@@ -245,6 +245,28 @@ static void test_base_vanishes(void **state)
     assert_true(absent(s, "key"));
 }
 
+/* What is left when the file system below it is unmounted: another directory of that path. */
+static void test_base_is_another(void **state)
+{
+    struct store *s = *state;
+    struct err err = ERR_INIT;
+    struct store_info info;
+    char away[300];
+    env_put(s, "key", "0123456789", 10);
+    (void)snprintf(away, sizeof(away), "%s.away", env.dir);
+    assert_int_equal(rename(env.dir, away), 0);
+    assert_int_equal(mkdir(env.dir, 0700), 0);
+    assert_false(s->ops->head(s, "key", &info, &env_forever, &err));
+    assert_int_equal(err.code, ERR_NO_BUCKET);
+    const struct store_put put = {.body = {.mem = "x", .size = 1}};
+    assert_false(s->ops->put(s, "key2", &put, NULL, &env_forever, &err));
+    assert_int_equal(err.code, ERR_NO_BUCKET);
+    assert_int_equal(count_names("."), 0);
+    assert_int_equal(rmdir(env.dir), 0);
+    assert_int_equal(rename(away, env.dir), 0);
+    assert_true(s->ops->head(s, "key", &info, &env_forever, &err));
+}
+
 static void test_shrinking_file(void **state)
 {
     struct store *s = *state;
@@ -292,6 +314,7 @@ int main(void)
         T(test_stale_temporaries),
         T(test_failed_put),
         T(test_base_vanishes),
+        T(test_base_is_another),
         T(test_shrinking_file),
         T(test_not_writable),
     };
