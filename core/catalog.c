@@ -296,7 +296,9 @@ static struct catalog *make_catalog(struct listing *l, struct err *err)
     for (size_t i = 0; i < l->count; i++) {
         struct found *f = &l->found[i];
         if (!f->readable) {
-            strcpy(c->incomplete[c->incomplete_count++].name, f->name);
+            struct catalog_incomplete *left = &c->incomplete[c->incomplete_count++];
+            strcpy(left->name, f->name);
+            left->damaged = f->has_sentinel;
             continue;
         }
         struct catalog_backup *b = &c->backups[c->count++];

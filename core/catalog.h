@@ -13,6 +13,7 @@ struct catalog_backup {
 /* Objects of a backup without a sentinel, or of one whose writer died before it had a name. */
 struct catalog_incomplete {
     char name[BACKUP_NAME_MAX];
+    bool damaged; /* it has a sentinel, which cannot be read */
 };
 
 struct catalog {

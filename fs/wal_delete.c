@@ -8,8 +8,8 @@
 #include "core/log.h"
 #include "core/waiter.h"
 #include "core/wal_name.h"
-#include "fs/backup_start.h"
 #include "fs/backups.h"
+#include "fs/wal_keep.h"
 
 /* pg_archivecleanup unlinks one after the other: the next ones come soon. */
 #define GATHER_MS 100
@@ -72,24 +72,6 @@ void wal_delete_free(struct wal_delete *d)
 
 /* ---- what must stay ---- */
 
-/* The start of the oldest complete backup. A backup whose own position is not known (WAL-E got some
- * names wrong) is looked into. */
-static bool oldest_start(struct fs *fs, const struct catalog *c, struct backup_position *keep,
-                         const struct call *call, struct err *err)
-{
-    *keep = (struct backup_position){.tli = 0};
-    for (size_t i = 0; i < c->count; i++) {
-        struct backup_position start = c->backups[i].info.start;
-        if (!c->backups[i].info.start_sure &&
-            !backup_start(fs, c->backups[i].info.name, &start, call, err))
-            return err_context(err, "where %s begins is not known, and so not which WAL it needs",
-                               c->backups[i].info.name);
-        if (keep->tli == 0 || start.lsn < keep->lsn)
-            *keep = start;
-    }
-    return true;
-}
-
 static bool find_limit(struct wal_delete *d, struct backup_position *keep, const struct call *call,
                        struct err *err)
 {
@@ -100,7 +82,7 @@ static bool find_limit(struct wal_delete *d, struct backup_position *keep, const
     bool known = d->catalog == c;
     *keep = d->keep;
     pthread_mutex_unlock(&d->lock);
-    if (!known && !oldest_start(d->fs, c, keep, call, err)) {
+    if (!known && !wal_keep_from(d->fs, c, keep, call, err)) {
         catalog_unref(c);
         return false;
     }
@@ -124,6 +106,7 @@ static bool may_go(struct wal_delete *d, const char *name, const struct call *ca
     struct fs *fs = d->fs;
     struct wal_name n = wal_name_parse(name);
     struct backup_position keep;
+    char label[INODE_NAME_MAX + 1];
     if (fs->opt.read_only || !fs->opt.allow_delete)
         return err_set(err, ERR_DENIED,
                        "wal/%s is archived: walefs deletes nothing unless it is mounted with "
@@ -131,8 +114,13 @@ static bool may_go(struct wal_delete *d, const char *name, const struct call *ca
                        name);
     if (n.kind == WAL_HISTORY)
         return err_set(err, ERR_DENIED, "wal/%s: history files are never deleted", name);
+    if (wal_keep_writing(fs, label))
+        return err_set(err, ERR_BUSY,
+                       "wal/%s: no WAL is deleted while a base backup is being written "
+                       "(basebackups/%s): try again when it is complete",
+                       name, label);
     if (!find_limit(d, &keep, call, err))
-        return false;
+        return err_context(err, "wal/%s", name);
     /* a size that is not known yet: the largest, with which the segment ends latest */
     uint32_t size = fs->segment_size != 0 ? fs->segment_size : WAL_SEGMENT_MAX;
     return keep.tli == 0 || segment_end(&n, size) <= keep.lsn ||

@@ -151,8 +151,6 @@ bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t w
     uint64_t version = stage_version(stage);
     if (fs->opt.read_only)
         return err_set(err, ERR_DENIED, "wal/%s: the mount is read-only", name);
-    if (!wal_delete_take_back(fs->wal_delete, name, call, err))
-        return false;
     if (!wal_key_of_name(name, key, sizeof(key)) ||
         !check(name, stage_fd(stage), stage_size(stage), &segment_size, err))
         return err_context(err, "refused");
@@ -161,6 +159,8 @@ bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t w
     struct progress progress = {.limit_ms = limit_ms > 1000 ? limit_ms : 1000, .last_ms = now_ms()};
     struct call bounded = *call;
     bounded.progress = &progress;
+    if (!wal_delete_take_back(fs->wal_delete, name, &bounded, err))
+        return false;
     /* absent, present, absent again...: only another host's deletions can make it go round */
     bool ok = false;
     for (int round = 0; round < 3 && !ok; round++) {

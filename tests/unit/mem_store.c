@@ -471,6 +471,13 @@ uint64_t mem_generation(struct mem_store *m, const char *key)
     return generation;
 }
 
+void mem_set_time(struct mem_store *m, const char *key, int64_t when_s)
+{
+    pthread_mutex_lock(&m->lock);
+    find(m, key)->mtime_s = when_s;
+    pthread_mutex_unlock(&m->lock);
+}
+
 bool mem_has(struct mem_store *m, const char *key)
 {
     return mem_generation(m, key) != 0;

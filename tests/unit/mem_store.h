@@ -22,6 +22,8 @@ struct store *mem_base(struct mem_store *m); /* freed by its ops->free */
 
 void mem_set(struct mem_store *m, const char *key, const void *data, size_t n,
              const struct store_meta *meta, size_t meta_count);
+/* Objects are of 2023; this one, which there is, is of WHEN_S now. */
+void mem_set_time(struct mem_store *m, const char *key, int64_t when_s);
 void mem_delete(struct mem_store *m, const char *key);
 bool mem_has(struct mem_store *m, const char *key);
 size_t mem_count(struct mem_store *m);

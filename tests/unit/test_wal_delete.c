@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -171,6 +172,76 @@ static void what_a_backup_needs_stays(void **state)
     end();
 }
 
+/* As long as nobody can say what it needs, it may need everything. */
+static void a_damaged_sentinel_keeps_all(void **state)
+{
+    (void)state;
+    begin(true, false);
+    backup("base_000000010000000000000006_00000040", "");
+    archive(segment(4));
+    must_keep(segment(4), "the sentinel of base_000000010000000000000006_00000040");
+    end();
+}
+
+static void put_object(const char *key, int64_t when_s)
+{
+    mem_set(mem, key, "x", 1, NULL, 0);
+    mem_set_time(mem, key, when_s);
+}
+
+#define DAY_S (24 * 3600)
+
+static void what_another_host_is_writing_is_kept_for(void **state)
+{
+    (void)state;
+    begin(true, false);
+    put_object("basebackups_005/base_000000010000000000000004_00000040/tar_partitions/"
+               "part_00000000.tar.lzo",
+               time(NULL) - 2 * DAY_S); /* its writer is dead */
+    put_object("basebackups_005/base_000000010000000000000006_00000040/tar_partitions/"
+               "walefs-writing.lzo",
+               time(NULL));
+    for (unsigned i = 5; i < 8; i++)
+        archive(segment(i));
+    struct fs_entry e; /* which says how large segments are here */
+    assert_true(fs_getattr(fs, look_up(wal, segment(5)), &e, &endless, &err));
+    must_keep(segment(6), "needed by a base backup");
+    must_keep(segment(7), "needed by a base backup");
+    must_rm(segment(5));
+    wait_gone(segment(5));
+    end();
+}
+
+static void a_backup_whose_start_is_not_known_keeps_all(void **state)
+{
+    (void)state;
+    begin(true, false);
+    put_object("basebackups_005/walefs-tmp-0123456789abcdef0123456789abcdef/part_00000000.tar.lzo",
+               time(NULL));
+    archive(segment(5));
+    assert_false(rm(segment(5)));
+    assert_int_equal(fs_errno(&err), EBUSY);
+    assert_true(stored(segment(5)));
+    end();
+}
+
+static void nothing_goes_while_a_backup_is_written_here(void **state)
+{
+    (void)state;
+    struct fs_entry e;
+    begin(true, false);
+    archive(segment(5));
+    uint64_t backups = look_up(INODE_ROOT, "basebackups");
+    assert_true(fs_mkdir(fs, backups, "nightly", 0700, &e, &endless, &err));
+    assert_false(rm(segment(5)));
+    assert_int_equal(fs_errno(&err), EBUSY);
+    assert_non_null(strstr(err.text, "basebackups/nightly"));
+    assert_true(fs_rmdir(fs, backups, "nightly", &endless, &err));
+    must_rm(segment(5));
+    wait_gone(segment(5));
+    end();
+}
+
 static void history_files_stay(void **state)
 {
     (void)state;
@@ -267,6 +338,29 @@ static void a_failed_deletion_is_tried_again(void **state)
     end();
 }
 
+/* The deletion that was promised comes first; but a close must come to its end. */
+static void archiving_anew_does_not_wait_for_ever(void **state)
+{
+    (void)state;
+    static unsigned char content[MIB];
+    struct fs_entry e;
+    struct handle *h;
+    begin(true, false);
+    archive(segment(5));
+    mem_hang(mem, MEM_REMOVE);
+    must_rm(segment(5));
+    test_segment(content, MIB, segment(5), 1);
+    assert_true(
+        fs_create(fs, wal, segment(5), O_WRONLY | O_CREAT, 0600, getpid(), &e, &h, &endless, &err));
+    assert_true(fs_write(fs, h, content, MIB, 0, &endless, &err));
+    assert_false(fs_flush(fs, h, getpid(), &endless, &err));
+    assert_int_equal(fs_errno(&err), EIO);
+    fs_release(fs, h);
+    mem_heal(mem);
+    wait_gone(segment(5));
+    end();
+}
+
 static void many_are_one_request(void **state)
 {
     (void)state;
@@ -303,11 +397,16 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_goes_without_the_option),
         cmocka_unit_test(what_a_backup_needs_stays),
+        cmocka_unit_test(a_damaged_sentinel_keeps_all),
+        cmocka_unit_test(what_another_host_is_writing_is_kept_for),
+        cmocka_unit_test(a_backup_whose_start_is_not_known_keeps_all),
+        cmocka_unit_test(nothing_goes_while_a_backup_is_written_here),
         cmocka_unit_test(history_files_stay),
         cmocka_unit_test(nothing_goes_while_the_backups_are_not_known),
         cmocka_unit_test(what_was_removed_does_not_come_back),
         cmocka_unit_test(what_the_store_said_before_is_not_believed),
         cmocka_unit_test(a_failed_deletion_is_tried_again),
+        cmocka_unit_test(archiving_anew_does_not_wait_for_ever),
         cmocka_unit_test(many_are_one_request),
         cmocka_unit_test(stopping_deletes_first),
     };
