@@ -238,6 +238,15 @@ bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, pid_t pid, stru
     return ok;
 }
 
+bool fs_is_local(struct fs *fs, uint64_t id)
+{
+    struct node *node = inode_get(fs->inodes, id);
+    bool local = node != NULL &&
+                 (id == INODE_ROOT || node == fs->status_dir || node->parent == fs->status_dir);
+    node_unref(fs->inodes, node);
+    return local;
+}
+
 void fs_forget(struct fs *fs, uint64_t id, uint64_t count)
 {
     inode_forget(fs->inodes, id, count);

@@ -54,6 +54,10 @@ bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, pid_t pid, stru
                const struct call *call, struct err *err);
 void fs_forget(struct fs *fs, uint64_t id, uint64_t count);
 
+/* Is ID the root, status/ or in it? What is asked about these is answered soon, whatever the store
+ * does. Never blocks. */
+bool fs_is_local(struct fs *fs, uint64_t id);
+
 bool fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out, const struct call *call,
                 struct err *err);
 

@@ -3,7 +3,7 @@
  * A few direct threads receive requests and work on them themselves, which saves the hand-over that
  * costs more than most requests do. While all of them are busy, or hang on a slow store, one thread
  * that never blocks, the dispatcher, receives instead. It hands each request, with its buffer, to
- * the pool, where libfuse decodes it and calls the handlers of fuse_ops.c. Interrupts and forgets
+ * a pool, where libfuse decodes it and calls the handlers of fuse_ops.c. Interrupts and forgets
  * are handled by who receives them, since they must not queue behind what they end. */
 #ifndef WALEFS_FS_FUSE_H
 #define WALEFS_FS_FUSE_H
@@ -16,6 +16,8 @@ struct fuse_server;
 struct fuse_server_options {
     struct fs *fs;
     struct pool *pool;
+    struct pool
+        *local_pool; /* for what this host can answer alone, however many wait in the other */
     const char *mountpoint;
     const char *source; /* shown as the device of the mount */
     bool read_only;
@@ -35,7 +37,7 @@ bool fuse_server_run(struct fuse_server *server, struct err *err);
  * nothing when the mount has ended already. */
 void fuse_server_stop(struct fuse_server *server);
 
-/* After run, and when the pool has ended. NULL is allowed. */
+/* After run, and when the pools have ended. NULL is allowed. */
 void fuse_server_free(struct fuse_server *server);
 
 #endif

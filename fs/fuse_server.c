@@ -18,6 +18,8 @@
 struct in_header {
     uint32_t len;
     uint32_t opcode;
+    uint64_t unique;
+    uint64_t node;
 };
 enum { OP_FORGET = 2, OP_INIT = 26, OP_INTERRUPT = 36, OP_DESTROY = 38, OP_BATCH_FORGET = 42 };
 
@@ -141,12 +143,12 @@ static void process(void *arg)
     free(d);
 }
 
-static uint32_t opcode_of(const struct fuse_buf *buf)
+static struct in_header head_of(const struct fuse_buf *buf)
 {
     struct in_header head = {.opcode = OP_DESTROY};
     if (buf->size >= sizeof(head))
         memcpy(&head, buf->mem, sizeof(head));
-    return head.opcode;
+    return head;
 }
 
 /* Must not wait behind other requests, and never block. */
@@ -159,20 +161,22 @@ static bool is_urgent(uint32_t opcode)
 /* In this thread. */
 static void answer(struct fuse_server *s, const struct fuse_buf *buf)
 {
-    fuse_io_answering_init = opcode_of(buf) == OP_INIT;
+    fuse_io_answering_init = head_of(buf).opcode == OP_INIT;
     fuse_session_process_buf(s->session, buf);
     fuse_io_answering_init = false;
     give_buffer(s, buf->mem);
 }
 
-/* In the pool. */
+/* In a pool. */
 static void hand_over(struct fuse_server *s, const struct fuse_buf *buf)
 {
-    struct delivery *d = is_urgent(opcode_of(buf)) ? NULL : malloc(sizeof(*d));
+    struct in_header head = head_of(buf);
+    struct delivery *d = is_urgent(head.opcode) ? NULL : malloc(sizeof(*d));
     struct err err = ERR_INIT;
     if (d != NULL) {
+        struct pool *pool = fs_is_local(s->opt.fs, head.node) ? s->opt.local_pool : s->opt.pool;
         *d = (struct delivery){.server = s, .buf = *buf};
-        if (pool_submit(s->opt.pool, process, d, &err))
+        if (pool_submit(pool, process, d, &err))
             return;
         log_error("%s", err.text);
         free(d);

@@ -18,6 +18,8 @@
 
 /* Enough that readers waiting for a hung store do not keep others from being served. */
 #define REQUEST_THREADS 512u
+/* And for what needs no store, when all of those wait. */
+#define LOCAL_THREADS 16u
 /* Fetching and coding. Requests may wait for this work, never the other way round. */
 #define WORK_THREADS 64u
 #define IDLE_THREAD_MS 5000u
@@ -35,7 +37,7 @@ struct walefs {
     char *mountpoint;
     struct store *store;
     struct openpgp *pgp;
-    struct pool *requests, *work;
+    struct pool *requests, *local, *work;
     struct fs *fs;
     struct fuse_server *server;
     _Atomic bool ended; /* the mount is over, whoever ended it */
@@ -126,7 +128,8 @@ static bool start(struct walefs *w, struct err *err)
     w->pgp = config_make_openpgp(c, &w->settings, err);
     w->work = w->pgp == NULL ? NULL : pool_new(WORK_THREADS, IDLE_THREAD_MS, err);
     w->requests = w->work == NULL ? NULL : pool_new(REQUEST_THREADS, IDLE_THREAD_MS, err);
-    if (w->requests == NULL)
+    w->local = w->requests == NULL ? NULL : pool_new(LOCAL_THREADS, IDLE_THREAD_MS, err);
+    if (w->local == NULL)
         return false;
     const struct fs_options fs_options = {.store = w->store,
                                           .pgp = w->pgp,
@@ -148,6 +151,7 @@ static bool start(struct walefs *w, struct err *err)
         return false;
     const struct fuse_server_options server_options = {.fs = w->fs,
                                                        .pool = w->requests,
+                                                       .local_pool = w->local,
                                                        .mountpoint = w->mountpoint,
                                                        .source = w->store->url,
                                                        .read_only = c->read_only,
@@ -163,6 +167,7 @@ static void finish(struct walefs *w)
     if (w->fs != NULL)
         fs_stop(w->fs);
     pool_free(w->requests);
+    pool_free(w->local);
     pool_free(w->work);
     fuse_server_free(w->server);
     fs_free(w->fs);
