@@ -70,11 +70,25 @@ $(BUILD)/obj/%.o: %.c
 	@echo "  CC   $@"
 	@$(CC) $(CFLAGS_BASE) $(CFLAGS) $$($(PKG_CONFIG) --cflags $(PKGS)) -MMD -MP -c -o $@ $<
 
+# mount(8) looks for its helpers in /sbin only, systemd for units below /usr and /usr/local.
+HELPER_DIR ?= $(if $(filter /usr /usr/local,$(PREFIX)),,$(PREFIX))/sbin
+UNIT_DIR ?= $(PREFIX)/lib/systemd/system
+SHARE := $(DESTDIR)$(PREFIX)/share
+UNITS := $(wildcard mount/systemd/*.service mount/systemd/*.timer)
+EXAMPLES := $(filter-out $(UNITS),$(wildcard mount/systemd/*))
+SCRIPTS := $(filter-out %.8,$(wildcard mount/walefs-*))
+
 .PHONY: install
 install: $(BUILD)/walefs
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man8
-	install -m 755 $(BUILD)/walefs mount/walefs-restore mount/walefs-prune $(DESTDIR)$(PREFIX)/bin
-	install -m 644 mount/*.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(HELPER_DIR) $(DESTDIR)$(UNIT_DIR) \
+		$(SHARE)/man/man8 $(SHARE)/doc/walefs/examples
+	install -m 755 $(BUILD)/walefs $(SCRIPTS) $(DESTDIR)$(PREFIX)/bin
+	ln -sfn $(PREFIX)/bin/walefs $(DESTDIR)$(HELPER_DIR)/mount.walefs
+	install -m 644 mount/*.8 $(SHARE)/man/man8
+	ln -sfn walefs.8 $(SHARE)/man/man8/mount.walefs.8
+	install -m 644 $(EXAMPLES) $(SHARE)/doc/walefs/examples
+	for u in $(UNITS); do sed 's,/usr/bin/walefs,$(PREFIX)/bin/walefs,' $$u \
+		>$(DESTDIR)$(UNIT_DIR)/$${u##*/} || exit 1; done
 
 # ---- demonstration, tests, measurements: each installs the Debian packages that are missing ----
 
@@ -106,8 +120,8 @@ bench:
 # ---- what must hold before a change lands ----
 
 C_FILES := $(wildcard core/*.[ch] fs/*.[ch] mount/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
-SHELL_FILES := $(wildcard .ci/run tests/run tests/lib/*.sh tests/mount/*.sh tests/bench/*.sh mount/*.sh \
-	mount/walefs-restore mount/walefs-prune)
+SHELL_FILES := $(wildcard .ci/run tests/run tests/lib/*.sh tests/mount/*.sh tests/bench/*.sh mount/*.sh) \
+	$(SCRIPTS)
 
 .PHONY: format
 format:

@@ -18,10 +18,11 @@ struct fuse_server_options {
     struct pool *pool;
     struct pool
         *local_pool; /* for what this host can answer alone, however many wait in the other */
-    const char *mountpoint;
-    const char *source; /* shown as the device of the mount */
+    const char *mountpoint; /* or /dev/fd/N: mounted already, and somebody else's to unmount */
+    const char *source;     /* shown as the device of the mount */
     bool read_only;
     bool allow_other;
+    bool no_exec;
     int64_t grace_ms; /* when the mount ends, what is being archived may finish for so long */
     bool debug;       /* libfuse's own trace on stderr */
 };

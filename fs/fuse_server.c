@@ -53,6 +53,7 @@ static struct fuse_session *make_session(struct fuse_server *s)
                        "-osubtype=walefs,default_permissions,noatime,nodev,nosuid,fsname=") &&
               append_escaped(&mount_options, s->opt.source) &&
               (!s->opt.read_only || buf_puts(&mount_options, ",ro")) &&
+              (!s->opt.no_exec || buf_puts(&mount_options, ",noexec")) &&
               (!s->opt.allow_other || buf_puts(&mount_options, ",allow_other"));
     ok = ok && fuse_opt_add_arg(&args, "walefs") == 0 &&
          fuse_opt_add_arg(&args, buf_str(&mount_options)) == 0 &&
@@ -62,6 +63,12 @@ static struct fuse_session *make_session(struct fuse_server *s)
     fuse_opt_free_args(&args);
     buf_free(&mount_options);
     return session;
+}
+
+/* libfuse takes such a mount point as it is, and leaves it at the end. */
+static bool is_descriptor(const char *mountpoint)
+{
+    return strncmp(mountpoint, "/dev/fd/", 8) == 0;
 }
 
 static bool explain_mount_failure(const struct fuse_server *s, struct err *err)
@@ -305,7 +312,9 @@ void fuse_server_stop(struct fuse_server *s)
         return;
     request_stop_all(&s->requests, s->opt.grace_ms);
     struct err err = ERR_INIT;
-    if (unmount_lazily(s->opt.mountpoint, &err))
+    if (is_descriptor(s->opt.mountpoint))
+        log_info("the mount is left to who made it: umount it");
+    else if (unmount_lazily(s->opt.mountpoint, &err))
         s->mounted = false;
     else
         log_warn("%s", err.text);

@@ -91,8 +91,8 @@ static bool number(const struct settings *s, enum setting_id id, unsigned long m
 static bool owner(struct config *c, const struct settings *s, struct err *err)
 {
     unsigned long n;
-    c->uid = geteuid();
-    c->gid = getegid();
+    c->uid = getuid(); /* of the user, even while root is in reserve (identity.h) */
+    c->gid = getgid();
     const char *user = setting_get(s, SET_UID), *group = setting_get(s, SET_GID);
     if (user != NULL && !isdigit((unsigned char)*user)) {
         const struct passwd *pw = getpwnam(user);
@@ -354,6 +354,7 @@ bool config_make(struct config *c, const struct settings *s, const char *source_
     c->read_only = setting_get(s, SET_RO) != NULL;
     c->hard = setting_get(s, SET_SOFT) == NULL;
     c->allow_other = setting_get(s, SET_ALLOW_OTHER) != NULL;
+    c->no_exec = setting_get(s, SET_NOEXEC) != NULL;
     c->debug = setting_get(s, SET_DEBUG) != NULL;
     return logging(c, s, foreground, err) && source(c, s, source_text, err) &&
            endpoint(c, s, err) && server_side_encryption(c, s, err) &&

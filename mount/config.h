@@ -25,7 +25,7 @@ struct config {
     size_t recipient_count;
     struct secret passphrase;
 
-    bool read_only, hard, allow_other, debug;
+    bool read_only, hard, allow_other, no_exec, debug;
     int64_t soft_timeout_ms, connect_timeout_ms, stall_timeout_ms, request_timeout_ms,
         write_timeout_ms;
     uint64_t cache_bytes;

@@ -8,8 +8,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "mount/identity.h"
+
 /* The report: "+" or the text of the error. */
-static _Noreturn void wait_for_report(int fd, const char *mountpoint)
+static _Noreturn void wait_for_report(int fd, const char *mountpoint, int failure_status)
 {
     char text[2048];
     size_t n = 0;
@@ -18,17 +20,19 @@ static _Noreturn void wait_for_report(int fd, const char *mountpoint)
         n += got > 0 ? (size_t)got : 0;
     text[n] = '\0';
     struct statvfs st;
+    struct err err = ERR_INIT;
     if (strcmp(text, "+") == 0) {
-        if (statvfs(mountpoint, &st) == 0)
+        /* as the mount's owner: root itself is refused there, and the owner perhaps on the way */
+        if (identity_settle(&err) && (statvfs(mountpoint, &st) == 0 || errno == EACCES))
             _exit(0);
         (void)snprintf(text, sizeof(text), "%s was mounted but does not answer: %s", mountpoint,
                        strerror(errno));
     }
     (void)fprintf(stderr, "walefs: %s\n", n == 0 ? "died while starting" : text);
-    _exit(1);
+    _exit(failure_status);
 }
 
-int daemon_fork(const char *mountpoint, struct err *err)
+int daemon_fork(const char *mountpoint, int failure_status, struct err *err)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) != 0) {
@@ -44,10 +48,9 @@ int daemon_fork(const char *mountpoint, struct err *err)
     }
     if (pid > 0) {
         close(fds[1]);
-        wait_for_report(fds[0], mountpoint);
+        wait_for_report(fds[0], mountpoint, failure_status);
     }
     close(fds[0]);
-    (void)setsid();
     return fds[1];
 }
 
@@ -64,6 +67,7 @@ void daemon_report(int fd, const char *failure)
                 close(null);
         }
         (void)!chdir("/");
+        (void)setsid();
     }
     (void)!write(fd, text, strlen(text));
     close(fd);

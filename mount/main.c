@@ -14,7 +14,10 @@
 #include "mount/config.h"
 #include "mount/daemon.h"
 #include "mount/help.h"
+#include "mount/identity.h"
 #include "mount/mountpoint.h"
+#include "mount/notify.h"
+#include "mount/watchdog.h"
 
 /* Enough that readers waiting for a hung store do not keep others from being served. */
 #define REQUEST_THREADS 512u
@@ -30,6 +33,8 @@
 
 struct walefs {
     bool foreground;
+    bool helper; /* called by mount(8), as mount.walefs */
+    bool fake;   /* by mount -f: check everything, mount nothing */
     const char *source;
     const char *mountpoint_arg;
     struct settings settings;
@@ -40,6 +45,8 @@ struct walefs {
     struct pool *requests, *local, *work;
     struct fs *fs;
     struct fuse_server *server;
+    struct notify notify;
+    struct watchdog *watchdog;
     _Atomic bool ended; /* the mount is over, whoever ended it */
 };
 
@@ -47,11 +54,34 @@ struct walefs {
 
 enum parsed { PARSED_RUN, PARSED_DONE, PARSED_WRONG };
 
+/* mount(8) calls mount.TYPE SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]. */
+static bool is_helper_name(const char *program)
+{
+    const char *slash = strrchr(program, '/');
+    return strncmp(slash == NULL ? program : slash + 1, "mount.", 6) == 0;
+}
+
+static bool take_helper_flags(struct walefs *w, const char *flags)
+{
+    if (!w->helper || flags[strspn(flags, "sfnv")] != '\0')
+        return false;
+    w->fake = w->fake || strchr(flags, 'f') != NULL;
+    w->settings.sloppy = w->settings.sloppy || strchr(flags, 's') != NULL;
+    return true;
+}
+
+/* mount(8): 1 is a wrong command line, 32 a mount that failed. */
+static int helper_status(int status)
+{
+    return status == 0 ? 0 : status == 2 ? 1 : 32;
+}
+
 static enum parsed parse(struct walefs *w, int argc, char **argv, struct err *err)
 {
     const char *names[2] = {NULL, NULL};
     int count = 0;
     bool only_names = false;
+    w->helper = argc > 0 && is_helper_name(argv[0]);
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
         if (only_names || arg[0] != '-' || arg[1] == '\0') {
@@ -62,6 +92,9 @@ static enum parsed parse(struct walefs *w, int argc, char **argv, struct err *er
             names[count++] = arg;
         } else if (strcmp(arg, "--") == 0) {
             only_names = true;
+        } else if (take_helper_flags(w, arg + 1)) {
+        } else if (w->helper && strcmp(arg, "-t") == 0) {
+            i += i + 1 < argc;
         } else if (strcmp(arg, "-f") == 0) {
             w->foreground = true;
         } else if (strncmp(arg, "-o", 2) == 0) {
@@ -101,6 +134,38 @@ static void correct_home(void)
     bool ours = home != NULL && stat(home, &st) == 0 && st.st_uid == geteuid();
     if (!ours && pw != NULL)
         (void)setenv("HOME", pw->pw_dir, 1);
+}
+
+/* What mount(8) starts may have no environment at all. */
+static bool become_user(const struct walefs *w, struct err *err)
+{
+    const char *user = setting_get(&w->settings, SET_USER);
+    (void)setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 0);
+    if (user != NULL)
+        return identity_take(user, err);
+    correct_home();
+    return true;
+}
+
+/* What mount.fuse3 has mounted lets everybody do everything, unless it was told otherwise. */
+static bool check_descriptor(const struct walefs *w, struct err *err)
+{
+    return !mountpoint_is_descriptor(w->mountpoint) || !w->config.allow_other ||
+           setting_get(&w->settings, SET_DEFAULT_PERMISSIONS) != NULL ||
+           err_set(err, ERR_INVALID,
+                   "allow_other without default_permissions would let every user do everything: "
+                   "with drop_privileges, give both");
+}
+
+/* With root's rights if there are any, since only root may read the secrets, and the mount point
+ * may be closed to who will use it. */
+static bool prepare(struct walefs *w, struct err *err)
+{
+    if (!settings_complete(&w->settings, err) || !become_user(w, err) ||
+        !config_make(&w->config, &w->settings, w->source, w->foreground, err))
+        return false;
+    w->mountpoint = mountpoint_prepare(w->mountpoint_arg, err);
+    return w->mountpoint != NULL && check_descriptor(w, err) && identity_lower(err);
 }
 
 /* ---- start ---- */
@@ -156,10 +221,14 @@ static bool start(struct walefs *w, struct err *err)
                                                        .source = w->store->url,
                                                        .read_only = c->read_only,
                                                        .allow_other = c->allow_other,
+                                                       .no_exec = c->no_exec,
                                                        .grace_ms = GRACE_MS,
                                                        .debug = c->debug};
+    if (!identity_raise(err))
+        return false;
     w->server = fuse_server_new(&server_options, err);
-    return w->server != NULL;
+    struct err second = ERR_INIT;
+    return identity_settle(w->server == NULL ? &second : err) && w->server != NULL;
 }
 
 static void finish(struct walefs *w)
@@ -170,6 +239,8 @@ static void finish(struct walefs *w)
     pool_free(w->local);
     pool_free(w->work);
     fuse_server_free(w->server);
+    watchdog_free(w->watchdog); /* it may have waited for the server */
+    notify_close(&w->notify);
     fs_free(w->fs);
     openpgp_free(w->pgp);
     if (w->store != NULL)
@@ -199,6 +270,7 @@ static void *wait_for_signal(void *arg)
     int signal_number;
     if (sigwait(&set, &signal_number) == 0 && !w->ended) {
         log_info("ending on signal %d", signal_number);
+        notify_send(&w->notify, "STOPPING", "1");
         fuse_server_stop(w->server);
     }
     return NULL;
@@ -218,30 +290,45 @@ static bool serve(struct walefs *w, struct err *err)
     return ok;
 }
 
+/* Nobody who waits for the mount is told before a request to it can be answered: what comes first
+ * waits in the kernel until serve() takes it. */
+static bool announce(struct walefs *w, struct err *err)
+{
+    char status[512];
+    if (w->notify.watchdog_ms != 0 &&
+        (w->watchdog = watchdog_new(&w->notify, w->mountpoint, err)) == NULL)
+        return false;
+    (void)snprintf(status, sizeof(status), "%s on %s", w->store->url, w->mountpoint);
+    notify_send(&w->notify, "STATUS", status);
+    notify_send(&w->notify, "READY", "1");
+    log_info("%s is mounted on %s", w->store->url, w->mountpoint);
+    return true;
+}
+
 static int run(struct walefs *w, struct err *err)
 {
     int report = -1;
     if (!w->foreground) {
-        report = daemon_fork(w->mountpoint, err);
+        report = daemon_fork(w->mountpoint, w->helper ? helper_status(1) : 1, err);
         if (report < 0)
             return 1;
     }
+    notify_open(&w->notify); /* after the fork: the watchdog's pid is the one that serves */
     /* one policy for all threads: signals go to the one that waits for them */
     sigset_t set = ending_set();
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     log_setup(w->config.log_target, w->config.log_facility,
               w->config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
-    if (!start(w, err)) {
-        if (report >= 0) {
-            daemon_report(report, err->text);
+    bool started = start(w, err) && announce(w, err);
+    if (report >= 0)
+        daemon_report(report, started ? NULL : err->text);
+    if (!started) {
+        notify_send(&w->notify, "STATUS", err->text);
+        if (report >= 0)
             err->code = ERR_NONE; /* the parent prints it */
-        }
         return 1;
     }
-    if (report >= 0)
-        daemon_report(report, NULL);
-    log_info("%s is mounted on %s", w->store->url, w->mountpoint);
     if (!serve(w, err))
         return 1;
     log_info("%s is unmounted", w->mountpoint);
@@ -262,7 +349,7 @@ static void set_limits(void)
 
 int main(int argc, char **argv)
 {
-    struct walefs w = {.foreground = false};
+    struct walefs w = {.notify = {.fd = -1}};
     struct err err = ERR_INIT;
     int status = 1;
     /* many short-lived threads: few arenas, and large buffers go back to the system at once */
@@ -278,15 +365,12 @@ int main(int argc, char **argv)
         status = 2;
         break;
     case PARSED_RUN:
-        correct_home();
-        if (settings_complete(&w.settings, &err) &&
-            config_make(&w.config, &w.settings, w.source, w.foreground, &err) &&
-            (w.mountpoint = mountpoint_prepare(w.mountpoint_arg, &err)) != NULL)
-            status = run(&w, &err);
+        if (prepare(&w, &err))
+            status = w.fake ? 0 : run(&w, &err);
         break;
     }
     if (status != 0 && err.code != ERR_NONE)
         (void)fprintf(stderr, "walefs: %s\n", err.text);
     finish(&w);
-    return status;
+    return w.helper ? helper_status(status) : status;
 }

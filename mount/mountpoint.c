@@ -2,12 +2,16 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/log.h"
 #include "fs/unmount.h"
@@ -60,24 +64,35 @@ static void unescape(char *s)
     *out = '\0';
 }
 
-/* The type of the file system that is visible at PATH because it is mounted right there; "" when
- * none is. Source: proc_pid_mountinfo(5): the type follows " - ", and the last mount on a path is
- * the visible one. */
-static void mounted_type(const char *path, char type[64])
+struct mounted {
+    char type[64]; /* "" : nothing is mounted there */
+    uid_t uid;     /* whose FUSE mount it is */
+    gid_t gid;
+};
+
+/* What is visible at PATH because it is mounted right there. Source: proc_pid_mountinfo(5): after
+ * " - " come type, source and the file system's options, and the last mount on a path is the
+ * visible one. */
+static void find_mounted(const char *path, struct mounted *m)
 {
     FILE *f = fopen("/proc/self/mountinfo", "re");
     char *line = NULL;
     size_t cap = 0;
-    type[0] = '\0';
+    *m = (struct mounted){.uid = 0};
     while (f != NULL && getline(&line, &cap, f) > 0) {
-        char where[PATH_MAX], found[64];
-        const char *dash = strstr(line, " - ");
+        char where[PATH_MAX], type[64];
+        const char *dash = strstr(line, " - "), *options;
         if (dash == NULL || sscanf(line, "%*s %*s %*s %*s %4095s", where) != 1 ||
-            sscanf(dash, " - %63s", found) != 1)
+            sscanf(dash, " - %63s", type) != 1)
             continue;
         unescape(where);
-        if (strcmp(where, path) == 0)
-            strcpy(type, found);
+        if (strcmp(where, path) != 0)
+            continue;
+        strcpy(m->type, type);
+        options = strrchr(dash, ' ');
+        const char *uid = strstr(options, "user_id="), *gid = strstr(options, "group_id=");
+        m->uid = uid == NULL ? 0 : (uid_t)strtoul(uid + strlen("user_id="), NULL, 10);
+        m->gid = gid == NULL ? 0 : (gid_t)strtoul(gid + strlen("group_id="), NULL, 10);
     }
     free(line);
     if (f != NULL)
@@ -99,20 +114,55 @@ static bool check_empty(const char *path, struct err *err)
                             path);
 }
 
-/* Takes away mounts of dead processes, one after the other; an automounter's trigger may stay. */
-static bool clean_dead(const char *path, struct err *err)
+/* statfs, since the kernel may answer a stat from its cache. */
+static bool is_disconnected(int fd)
 {
-    char type[64];
     struct statfs st;
+    return fstatfs(fd, &st) != 0 && errno == ENOTCONN;
+}
+
+/* Who may not use a mount gets no answer of its process, not even root: the owner has to ask. */
+static bool owner_finds_disconnected(int fd, const struct mounted *m)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(setresgid(m->gid, m->gid, m->gid) == 0 && setresuid(m->uid, m->uid, m->uid) == 0 &&
+                      is_disconnected(fd)
+                  ? 0
+                  : 1);
+    if (pid < 0)
+        return false;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return false;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool is_dead(const char *path, const struct mounted *m)
+{
+    int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOTCONN;
+    bool dead =
+        geteuid() == 0 && m->uid != 0 ? owner_finds_disconnected(fd, m) : is_disconnected(fd);
+    close(fd);
+    return dead;
+}
+
+/* Takes away mounts of dead processes, one after the other. An automounter's trigger stays. */
+static bool clean_dead(const char *path, bool *trigger, struct err *err)
+{
+    struct mounted m;
     for (int i = 0; i < 16; i++) {
-        mounted_type(path, type);
-        if (type[0] == '\0' || strcmp(type, "autofs") == 0)
+        find_mounted(path, &m);
+        *trigger = strcmp(m.type, "autofs") == 0;
+        if (m.type[0] == '\0' || *trigger)
             break;
-        bool ours = strcmp(type, "fuse.walefs") == 0;
-        /* statfs, since the kernel may answer a stat from its cache */
-        if (!ours || statfs(path, &st) == 0 || errno != ENOTCONN)
+        bool ours = strcmp(m.type, "fuse.walefs") == 0;
+        if (!ours || !is_dead(path, &m))
             return err_set(err, ERR_INVALID, "%s is mounted on already (%s): umount %s first", path,
-                           ours ? "walefs" : type, path);
+                           ours ? "walefs" : m.type, path);
         if (!unmount_lazily(path, err))
             return err_context(err, "%s: the mount of a dead walefs is in the way", path);
         log_info("%s: took away the mount of a walefs that has died", path);
@@ -120,19 +170,47 @@ static bool clean_dead(const char *path, struct err *err)
     return true;
 }
 
+#define DESCRIPTOR_DIR "/dev/fd/"
+
+bool mountpoint_is_descriptor(const char *path)
+{
+    return strncmp(path, DESCRIPTOR_DIR, strlen(DESCRIPTOR_DIR)) == 0;
+}
+
+/* The programs that this one starts do not get it. */
+static char *take_descriptor(const char *path, struct err *err)
+{
+    const dev_t fuse_device = makedev(10, 229); /* Documentation/admin-guide/devices.txt */
+    char *end, *copy = NULL;
+    struct stat st;
+    long fd = strtol(path + strlen(DESCRIPTOR_DIR), &end, 10);
+    if (end == path + strlen(DESCRIPTOR_DIR) || *end != '\0' || fd < 0 || fd > INT_MAX ||
+        fstat((int)fd, &st) != 0 || !S_ISCHR(st.st_mode) || st.st_rdev != fuse_device)
+        err_set(err, ERR_INVALID,
+                "mount point %s is not an open /dev/fuse, as mount.fuse3 passes it", path);
+    else if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) != 0)
+        err_sys(err, errno, "mount point %s", path);
+    else if (asprintf(&copy, DESCRIPTOR_DIR "%ld", fd) < 0)
+        copy = NULL;
+    return copy;
+}
+
 char *mountpoint_prepare(const char *path, struct err *err)
 {
     struct stat st;
+    bool trigger = false;
+    if (mountpoint_is_descriptor(path))
+        return take_descriptor(path, err);
     char *full = absolute(path, err);
     if (full == NULL)
         return NULL;
-    if (!clean_dead(full, err)) {
+    if (!clean_dead(full, &trigger, err)) {
     } else if (stat(full, &st) != 0) {
         err_sys(err, errno, "mount point %s%s", full,
                 errno == ENOENT ? " (make it with mkdir)" : "");
     } else if (!S_ISDIR(st.st_mode)) {
         err_set(err, ERR_INVALID, "mount point %s is not a directory", full);
-    } else if (check_empty(full, err)) {
+    } else if (trigger || check_empty(full, err)) { /* looking into a trigger would mount */
         return full;
     }
     free(full);

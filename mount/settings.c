@@ -41,6 +41,9 @@ static const struct {
     [SET_PARTITION_SIZE] = {.option = "partition_size"},
     [SET_ALLOW_DELETE] = {.option = "allow_delete", .flag = true},
     [SET_ALLOW_OTHER] = {.option = "allow_other", .flag = true},
+    [SET_DEFAULT_PERMISSIONS] = {.option = "default_permissions", .flag = true},
+    [SET_NOEXEC] = {.option = "noexec", .clears = "exec", .flag = true},
+    [SET_USER] = {.option = "user"},
     [SET_UID] = {.option = "uid"},
     [SET_GID] = {.option = "gid"},
     [SET_LOG_DESTINATION] = {.variables = {"WALE_LOG_DESTINATION"}},
@@ -48,13 +51,14 @@ static const struct {
     [SET_DEBUG] = {.option = "debug", .flag = true},
 };
 
-/* Said by mount(8), fstab and systemd for themselves. */
+/* Said by mount(8), fstab and systemd for themselves, or true of every mount of ours anyway. */
 static const char *const ignored[] = {
-    "defaults",   "auto",        "noauto",        "user",     "nouser",     "users",
-    "owner",      "group",       "nofail",        "_netdev",  "dev",        "nodev",
-    "suid",       "nosuid",      "exec",          "noexec",   "async",      "sync",
-    "dirsync",    "atime",       "noatime",       "diratime", "nodiratime", "relatime",
-    "norelatime", "strictatime", "nostrictatime", "lazytime", "nolazytime"};
+    "defaults",    "auto",          "noauto",   "user",       "nouser",   "users",
+    "owner",       "group",         "nofail",   "_netdev",    "comment",  "dev",
+    "nodev",       "suid",          "nosuid",   "async",      "sync",     "dirsync",
+    "atime",       "noatime",       "diratime", "nodiratime", "relatime", "norelatime",
+    "strictatime", "nostrictatime", "lazytime", "nolazytime", "mand",     "nomand",
+    "iversion",    "noiversion",    "silent",   "loud"};
 
 static const char *const secret_options[] = {
     "secret_key",     "secret_access_key", "aws_secret_access_key", "session_token",
@@ -86,11 +90,35 @@ static bool assign(struct settings *s, enum setting_id id, const char *value,
     return true;
 }
 
+/* fstab's own words, also with a value: comment=..., x-systemd.idle-timeout=... "user" and "group"
+ * without one. */
+static bool is_for_others(const char *option, const char *value)
+{
+    return strncmp(option, "x-", 2) == 0 || strncmp(option, "X-", 2) == 0 ||
+           strcmp(option, "comment") == 0 || (value == NULL && IS_ONE_OF(option, ignored));
+}
+
+static bool unknown_option(const char *option, bool sloppy, struct err *err)
+{
+    if (IS_ONE_OF(option, secret_options))
+        return err_set(err, ERR_INVALID,
+                       "option %s: credentials are not options, since everybody "
+                       "sees those with ps; put them into an envdir (-o envdir=DIR) or the "
+                       "environment",
+                       option);
+    return sloppy || err_set(err, ERR_INVALID,
+                             "unknown option \"%s\"; walefs --help lists the options", option);
+}
+
 static bool add_option(struct settings *s, char *option, struct err *err)
 {
     char *value = strchr(option, '=');
     if (value != NULL)
         *value++ = '\0';
+    if (is_for_others(option, value))
+        return true;
+    if (strcmp(option, "setuid") == 0)
+        option = "user"; /* as mount.fuse3 calls it */
     for (enum setting_id id = 0; id < SET_COUNT; id++) {
         if (rows[id].clears != NULL && strcmp(option, rows[id].clears) == 0) {
             free(s->of[id].value);
@@ -106,17 +134,20 @@ static bool add_option(struct settings *s, char *option, struct err *err)
             return err_set(err, ERR_INVALID, "option %s has an empty value", option);
         return assign(s, id, value == NULL ? "" : value, ORIGIN_OPTION, err);
     }
-    if (IS_ONE_OF(option, ignored) || strncmp(option, "x-", 2) == 0 ||
-        strcmp(option, "comment") == 0)
-        return true;
-    if (IS_ONE_OF(option, secret_options))
-        return err_set(err, ERR_INVALID,
-                       "option %s: credentials are not options, since everybody "
-                       "sees those with ps; put them into an envdir (-o envdir=DIR) or the "
-                       "environment",
-                       option);
-    return err_set(err, ERR_INVALID, "unknown option \"%s\"; walefs --help lists the options",
-                   option);
+    return unknown_option(option, s->sloppy, err);
+}
+
+/* Copies one option of LIST, without backslashes, and returns where the next one begins. */
+static const char *next_option(const char *list, char *option)
+{
+    size_t n = 0;
+    for (; *list != '\0' && *list != ','; list++) {
+        if (*list == '\\' && list[1] != '\0')
+            list++;
+        option[n++] = *list;
+    }
+    option[n] = '\0';
+    return *list == ',' ? list + 1 : list;
 }
 
 bool settings_add_options(struct settings *s, const char *list, struct err *err)
@@ -125,17 +156,16 @@ bool settings_add_options(struct settings *s, const char *list, struct err *err)
     if (option == NULL)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     bool ok = true;
+    /* first, since mount(8) adds what it finds in the kernel's list of mounts */
     for (const char *p = list; ok && *p != '\0';) {
-        size_t n = 0;
-        for (; *p != '\0' && *p != ','; p++) {
-            if (*p == '\\' && p[1] != '\0')
-                p++;
-            option[n++] = *p;
-        }
-        if (*p == ',')
-            p++;
-        option[n] = '\0';
-        ok = n == 0 || add_option(s, option, err);
+        p = next_option(p, option);
+        if (strcmp(option, "remount") == 0)
+            ok = err_set(err, ERR_INVALID,
+                         "the options of a mount cannot be changed: umount it, and mount it again");
+    }
+    for (const char *p = list; ok && *p != '\0';) {
+        p = next_option(p, option);
+        ok = *option == '\0' || add_option(s, option, err);
     }
     free(option);
     return ok;

@@ -33,6 +33,9 @@ enum setting_id {
     SET_PARTITION_SIZE,
     SET_ALLOW_DELETE,
     SET_ALLOW_OTHER,
+    SET_DEFAULT_PERMISSIONS,
+    SET_NOEXEC,
+    SET_USER,
     SET_UID,
     SET_GID,
     SET_LOG_DESTINATION,
@@ -50,11 +53,12 @@ struct setting {
 
 struct settings {
     struct setting of[SET_COUNT];
+    bool sloppy; /* unknown options are ignored: mount(8)'s -s; set before options are added */
     struct secret secret_key, session_token; /* never an option: those stand in ps */
 };
 
 /* Takes one -o argument: a comma-separated list, "\," for a comma. Options that mount(8) and fstab
- * use for themselves are ignored; an unknown one is ERR_INVALID. */
+ * use for themselves are ignored; an unknown one is ERR_INVALID, and so is "remount". */
 bool settings_add_options(struct settings *s, const char *list, struct err *err);
 
 /* Fills in from the envdir, if one is set, and from the environment what no option has set. Removes

@@ -178,6 +178,60 @@ static void test_dead_mounts(void **state)
     assert_int_equal(stat("odd \\ name", &st), 0);
 }
 
+/* Whose user is not root: root, or root in the name of yet another, gets no true answer there. */
+static void test_dead_mount_of_another_user(void **state)
+{
+    (void)state;
+    char options[128];
+    struct stat st;
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    assert_int_equal(mkdir("m", 0700), 0);
+    if (!may_mount || fd < 0)
+        skip();
+    (void)snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=4321,group_id=1234", fd);
+    assert_int_equal(mount("test", "m", "fuse.walefs", MS_NOSUID | MS_NODEV, options), 0);
+    close(fd);
+    good("m", "m");
+    assert_int_equal(stat("m", &st), 0);
+}
+
+static void bad_descriptor(const char *path)
+{
+    bad(path, "mount.fuse3");
+}
+
+static void test_descriptors(void **state)
+{
+    (void)state;
+    char path[64];
+    struct err err = ERR_INIT;
+    bad_descriptor("/dev/fd/");
+    bad_descriptor("/dev/fd/x");
+    bad_descriptor("/dev/fd/-1");
+    bad_descriptor("/dev/fd/99");
+    bad_descriptor("/dev/fd/4294967296");
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    (void)snprintf(path, sizeof(path), "/dev/fd/%d", null);
+    bad_descriptor(path);
+    close(null);
+    assert_false(mountpoint_is_descriptor("/dev/fdx"));
+    assert_false(mountpoint_is_descriptor("/mnt/dev/fd/1"));
+    assert_true(mountpoint_is_descriptor("/dev/fd/1"));
+
+    int fd = open("/dev/fuse", O_RDWR); // NOLINT(android-cloexec-open)
+    if (fd < 0)
+        skip();
+    (void)snprintf(path, sizeof(path), "/dev/fd/%dx", fd);
+    bad_descriptor(path);
+    path[strlen(path) - 1] = '\0';
+    char *taken = mountpoint_prepare(path, &err);
+    assert_non_null(taken);
+    assert_string_equal(taken, path);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    free(taken);
+    close(fd);
+}
+
 /* Another program's dead mount is not ours to remove. */
 static void test_dead_mount_of_another(void **state)
 {
@@ -212,6 +266,8 @@ int main(void)
         T(test_not_empty),
         T(test_other_mounts),
         T(test_dead_mounts),
+        T(test_dead_mount_of_another_user),
+        T(test_descriptors),
         T(test_dead_mount_of_another),
         T(test_not_empty_below_a_dead_mount),
     };

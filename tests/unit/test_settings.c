@@ -80,7 +80,7 @@ static void complete(void)
 static void refused(const char *list, const char *hint)
 {
     struct err err = ERR_INIT;
-    struct settings other = {.secret_key = SECRET_INIT};
+    struct settings other = {.secret_key = SECRET_INIT, .sloppy = s.sloppy};
     assert_false(settings_add_options(&other, list, &err));
     assert_int_equal(err.code, ERR_INVALID);
     if (strstr(err.text, hint) == NULL)
@@ -137,11 +137,50 @@ static void test_escaping(void **state)
 static void test_options_of_mount(void **state)
 {
     (void)state;
-    options("defaults,_netdev,nofail,noauto,auto,user,nouser,users,dev,nodev,suid,nosuid,exec,"
-            "noexec,async,sync,atime,noatime,relatime,x-systemd.automount,"
-            "x-systemd.requires=network-online.target,comment=hello,rw,x-");
+    options(
+        "defaults,_netdev,nofail,noauto,auto,user,nouser,users,dev,nodev,suid,nosuid,exec,"
+        "noexec,async,sync,atime,noatime,relatime,x-systemd.automount,"
+        "x-systemd.requires=network-online.target,comment=hello,comment,rw,x-,X-mount.mkdir=755,"
+        "owner,group,mand,nomand,iversion,silent,exec");
     for (enum setting_id id = 0; id < SET_COUNT; id++)
         is(id, NULL);
+    options("noexec,default_permissions");
+    is(SET_NOEXEC, "");
+    is(SET_DEFAULT_PERMISSIONS, "");
+    refused("nouser=x", "nouser");
+    refused("noauto=1", "noauto");
+}
+
+/* Without a value it is fstab's, with one it is ours. */
+static void test_user(void **state)
+{
+    (void)state;
+    options("user,user=postgres,user");
+    is(SET_USER, "postgres");
+    options("setuid=nobody"); /* mount.fuse3's name */
+    is(SET_USER, "nobody");
+    refused("user=", "user");
+    refused("setuid", "user");
+}
+
+static void test_remount(void **state)
+{
+    (void)state;
+    refused("remount", "umount");
+    refused("ro,user_id=0,remount,rw", "cannot be changed");
+    s.sloppy = true;
+    refused("remount", "umount");
+}
+
+/* mount -s */
+static void test_sloppy(void **state)
+{
+    (void)state;
+    s.sloppy = true;
+    options("nonsense,nonsense=5,region=x");
+    is(SET_REGION, "x");
+    refused("passphrase=hunter2", "passphrase");
+    refused("region=", "region");
 }
 
 static void test_wrong_options(void **state)
@@ -380,6 +419,9 @@ int main(void)
         T(test_options),
         T(test_escaping),
         T(test_options_of_mount),
+        T(test_user),
+        T(test_remount),
+        T(test_sloppy),
         T(test_wrong_options),
         T(test_secrets_are_no_options),
         T(test_precedence),
