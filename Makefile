@@ -1,5 +1,5 @@
-# walefs. make: build/walefs. make install (PREFIX, DESTDIR). make demo: see it work. make test: every
-# test. make check: formatting, linters, both compilers, sanitizers, tests. make bench: measurements.
+# walefs. make: build/walefs. make install (PREFIX, DESTDIR), make deb: install it. make demo: see it
+# work. make test: every test. make check: formatting, linters, both compilers, sanitizers, tests. make bench: measurements.
 # VARIANT=clang|asan|tsan builds into build/VARIANT with that compiler or sanitizer.
 
 VERSION := 0.1.0
@@ -65,7 +65,7 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_COMMON)) $(ARCHI
 	@echo "  LINK $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $$($(PKG_CONFIG) --libs $(PKGS) cmocka) $(LIBS)
 
-$(BUILD)/obj/%.o: %.c
+$(BUILD)/obj/%.o: %.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	@echo "  CC   $@"
 	@$(CC) $(CFLAGS_BASE) $(CFLAGS) $$($(PKG_CONFIG) --cflags $(PKGS)) -MMD -MP -c -o $@ $<
@@ -77,18 +77,33 @@ SHARE := $(DESTDIR)$(PREFIX)/share
 UNITS := $(wildcard mount/systemd/*.service mount/systemd/*.timer)
 EXAMPLES := $(filter-out $(UNITS),$(wildcard mount/systemd/*))
 SCRIPTS := $(filter-out %.8,$(wildcard mount/walefs-*))
+COMPLETIONS := $(SHARE)/bash-completion/completions
+
+# Asked once: what is missing is said in one line, not by every compiler that is started.
+$(BUILD)/packages:
+	@{ command -v $(CC) $(PKG_CONFIG) && $(PKG_CONFIG) --exists $(PKGS) lzo2; } >/dev/null 2>&1 || { \
+		echo 'packages are missing; as root:' \
+			"apt-get install --no-install-recommends -y" $$(tests/lib/packages.sh missing build) >&2; exit 1; }
+	@mkdir -p $(@D) && touch $@
 
 .PHONY: install
 install: $(BUILD)/walefs
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(HELPER_DIR) $(DESTDIR)$(UNIT_DIR) \
-		$(SHARE)/man/man8 $(SHARE)/doc/walefs/examples
+		$(SHARE)/man/man8 $(SHARE)/doc/walefs/examples $(COMPLETIONS)
 	install -m 755 $(BUILD)/walefs $(SCRIPTS) $(DESTDIR)$(PREFIX)/bin
 	ln -sfn $(PREFIX)/bin/walefs $(DESTDIR)$(HELPER_DIR)/mount.walefs
 	install -m 644 mount/*.8 $(SHARE)/man/man8
 	ln -sfn walefs.8 $(SHARE)/man/man8/mount.walefs.8
 	install -m 644 $(EXAMPLES) $(SHARE)/doc/walefs/examples
+	install -m 644 mount/completion/walefs $(COMPLETIONS)
+	for s in $(notdir $(SCRIPTS)); do ln -sfn walefs $(COMPLETIONS)/$$s || exit 1; done
 	for u in $(UNITS); do sed 's,/usr/bin/walefs,$(PREFIX)/bin/walefs,' $$u \
 		>$(DESTDIR)$(UNIT_DIR)/$${u##*/} || exit 1; done
+
+# A Debian package for this machine's release: build/walefs_VERSION_ARCHITECTURE.deb.
+.PHONY: deb
+deb: $(BUILD)/walefs
+	@mount/deb.sh $(VERSION) $(BUILD)
 
 # ---- demonstration, tests, measurements: each installs the Debian packages that are missing ----
 
@@ -121,7 +136,7 @@ bench:
 
 C_FILES := $(wildcard core/*.[ch] fs/*.[ch] mount/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c)
 SHELL_FILES := $(wildcard .ci/run tests/run tests/lib/*.sh tests/mount/*.sh tests/bench/*.sh mount/*.sh) \
-	$(SCRIPTS)
+	$(SCRIPTS) mount/completion/walefs
 
 .PHONY: format
 format:
