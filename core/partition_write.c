@@ -4,83 +4,31 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <openssl/evp.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/part_sink.h"
-#include "core/pipe.h"
+#include "core/object_write.h"
 
-#define PIPE_BYTES (1u << 20)
-#define PART_BYTES (8u << 20)
-#define PARTS_AT_ONCE 2u
 #define CHUNK (128u << 10)
 
 struct partition_write {
-    struct partition_write_options opt;
-    struct cancel cancel; /* ends the job when nobody wants its result any more */
-    struct cancel_watch watch;
-    struct call call; /* the options', with that cancel */
-    char *key;
     struct archive *archive;
-    struct sink *pipe; /* the writer's end; NULL when it is closed */
-    struct source *coder_end;
-    struct pipe *both;
+    struct object_write *object;
     EVP_MD_CTX *sum;
     uint64_t written; /* plain bytes */
-    struct err err;   /* of the pipe, when it has failed */
+    struct err err;   /* of the object, when it has failed */
     bool failed;
     char *chunk;
-
-    pthread_mutex_t lock;
-    pthread_cond_t ended_cond;
-    bool started, ended, ok;         /* lock: the job */
-    struct err job_err;              /* lock */
-    struct partition_written result; /* the job's until it has ended */
+    char sha256[65];
 };
-
-/* ---- the job: coding and uploading ---- */
-
-static bool code(struct partition_write *w, struct err *err)
-{
-    const struct part_sink_options options = {.store = w->opt.store,
-                                              .pool = w->opt.pool,
-                                              .key = w->key,
-                                              .part_bytes = PART_BYTES,
-                                              .parallel = PARTS_AT_ONCE,
-                                              .stall_ms = w->opt.stall_ms,
-                                              .call = &w->call,
-                                              .info = &w->result.info};
-    struct sink *out = part_sink_new(&options, err);
-    bool ok = out != NULL &&
-              codec_encode(w->opt.pgp, w->coder_end, out, false, &w->result.facts, &w->call, err);
-    sink_close(out);
-    return ok;
-}
-
-static void code_job(void *arg)
-{
-    struct partition_write *w = arg;
-    struct err err = ERR_INIT;
-    bool ok = code(w, &err);
-    if (!ok)
-        pipe_fail(w->both, &err);
-    source_close(w->coder_end);
-    pthread_mutex_lock(&w->lock);
-    w->ok = ok;
-    w->job_err = err;
-    w->ended = true;
-    pthread_cond_broadcast(&w->ended_cond);
-    pthread_mutex_unlock(&w->lock);
-}
 
 /* ---- the tar stream ---- */
 
 static la_ssize_t on_write(struct archive *a, void *arg, const void *data, size_t n)
 {
     struct partition_write *w = arg;
-    if (w->pipe != NULL && !w->failed && w->pipe->write(w->pipe, data, n, &w->err) &&
+    if (w->object != NULL && !w->failed && object_write_push(w->object, data, n, &w->err) &&
         EVP_DigestUpdate(w->sum, data, n) == 1) {
         w->written += n;
         return (la_ssize_t)n;
@@ -101,59 +49,37 @@ static bool tar_failed(struct partition_write *w, const char *path, struct err *
                    why == NULL ? "?" : why);
 }
 
-static void on_cancel(void *arg)
-{
-    cancel_fire(arg);
-}
-
-/* The two ends free the pipe: each is there, or is closed. */
-static bool start(struct partition_write *w, struct err *err)
-{
-    w->both = pipe_new(PIPE_BYTES, err);
-    if (w->both == NULL)
-        return false;
-    w->pipe = pipe_sink(w->both, &w->call);
-    w->coder_end = pipe_source(w->both, &w->call);
-    w->started = true;
-    if (pool_submit(w->opt.pool, code_job, w, err))
-        return true;
-    source_close(w->coder_end);
-    w->started = false;
-    return false;
-}
-
 struct partition_write *partition_write_new(const struct partition_write_options *options,
                                             struct err *err)
 {
+    const struct object_write_options object = {.store = options->store,
+                                                .pgp = options->pgp,
+                                                .pool = options->pool,
+                                                .key = options->key,
+                                                .stall_ms = options->stall_ms,
+                                                .call = options->call};
     struct partition_write *w = calloc(1, sizeof(*w));
     if (w == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    w->opt = *options;
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->ended_cond, NULL);
-    cancel_init(&w->cancel);
-    w->call = *options->call;
-    w->call.cancel = &w->cancel;
-    cancel_watch(options->call->cancel, &w->watch, on_cancel, &w->cancel);
-    w->key = strdup(options->key);
     w->sum = EVP_MD_CTX_new();
     w->chunk = malloc(CHUNK);
     w->archive = archive_write_new();
-    if (w->key == NULL || w->sum == NULL || w->chunk == NULL || w->archive == NULL ||
+    if (w->sum == NULL || w->chunk == NULL || w->archive == NULL ||
         EVP_DigestInit_ex(w->sum, EVP_sha256(), NULL) != 1) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
         goto fail;
     }
-    if (!start(w, err))
+    w->object = object_write_new(&object, err);
+    if (w->object == NULL)
         goto fail;
     /* nothing is held back: what was written tells where the next byte stands */
     if (archive_write_set_format_pax(w->archive) == ARCHIVE_OK &&
         archive_write_set_bytes_per_block(w->archive, 0) == ARCHIVE_OK &&
         archive_write_open(w->archive, w, NULL, on_write, NULL) == ARCHIVE_OK)
         return w;
-    tar_failed(w, w->key, err);
+    tar_failed(w, options->key, err);
 fail:
     partition_write_free(w);
     return NULL;
@@ -219,35 +145,21 @@ bool partition_write_end(struct partition_write *w, struct err *err)
 {
     unsigned char sum[EVP_MAX_MD_SIZE];
     if (archive_write_close(w->archive) != ARCHIVE_OK)
-        return tar_failed(w, w->key, err);
+        return tar_failed(w, "the end", err);
     if (EVP_DigestFinal_ex(w->sum, sum, NULL) != 1)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     for (size_t i = 0; i < 32; i++)
-        (void)snprintf(w->result.sha256 + 2 * i, 3, "%02x", sum[i]);
-    bool ok = w->pipe->finish(w->pipe, err);
-    sink_close(w->pipe);
-    w->pipe = NULL;
-    return ok;
-}
-
-/* The job ends by itself: its call is bounded, and its pipe has an end. */
-static void await_job(struct partition_write *w)
-{
-    pthread_mutex_lock(&w->lock);
-    while (w->started && !w->ended)
-        pthread_cond_wait(&w->ended_cond, &w->lock);
-    pthread_mutex_unlock(&w->lock);
+        (void)snprintf(w->sha256 + 2 * i, 3, "%02x", sum[i]);
+    return object_write_end(w->object, err);
 }
 
 bool partition_write_wait(struct partition_write *w, struct partition_written *out, struct err *err)
 {
-    await_job(w);
-    if (!w->ok) {
-        *err = w->job_err;
+    struct object_written object;
+    if (!object_write_wait(w->object, &object, err))
         return false;
-    }
-    *out = w->result;
-    w->result.facts.map = (struct lzop_map)LZOP_MAP_INIT;
+    *out = (struct partition_written){.info = object.info, .facts = object.facts};
+    memcpy(out->sha256, w->sha256, sizeof(out->sha256));
     return true;
 }
 
@@ -259,16 +171,8 @@ void partition_write_free(struct partition_write *w)
         w->failed = true; /* freeing writes the end of the tar, which is of no use then */
         archive_write_free(w->archive);
     }
-    sink_close(w->pipe);
-    cancel_fire(&w->cancel);
-    await_job(w);
-    cancel_unwatch(w->opt.call->cancel, &w->watch);
-    cancel_destroy(&w->cancel);
-    lzop_map_free(&w->result.facts.map);
+    object_write_free(w->object);
     EVP_MD_CTX_free(w->sum);
-    pthread_cond_destroy(&w->ended_cond);
-    pthread_mutex_destroy(&w->lock);
     free(w->chunk);
-    free(w->key);
     free(w);
 }

@@ -175,6 +175,22 @@ static ssize_t pipe_read(struct source *self, void *buf, size_t n, struct err *e
     return -1;
 }
 
+bool pipe_await(struct pipe *p, size_t bytes, const struct call *call)
+{
+    struct waiter w;
+    bool waited = true;
+    waiter_begin(&w, call, &p->lock, &p->changed);
+    pthread_mutex_lock(&p->lock);
+    p->enough = bytes;
+    while (p->used < bytes && !p->ended && !p->sink_closed && waited)
+        waited = waiter_wait(&w);
+    p->enough = 0;
+    bool over = p->ended || p->sink_closed;
+    pthread_mutex_unlock(&p->lock);
+    waiter_end(&w);
+    return over;
+}
+
 static void pipe_close_source(struct source *self)
 {
     struct pipe *p = of_source(self);

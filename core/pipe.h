@@ -23,4 +23,8 @@ struct source *pipe_source(struct pipe *p, const struct call *call);
 /* The reader's reason, for the writer to find. Before the source is closed. */
 void pipe_fail(struct pipe *p, const struct err *reason);
 
+/* For the reader: waits until BYTES are there (at most CAPACITY), or as many as will ever come, or
+ * CALL has ended. True when no more will come. */
+bool pipe_await(struct pipe *p, size_t bytes, const struct call *call);
+
 #endif
