@@ -15,8 +15,8 @@ struct object_write_options {
     struct pool *pool;
     const char *key; /* copied */
     bool only_if_absent;
-    /* The content comes as slowly as its writer likes: it is encrypted in one of the gpg places that
-     * openpgp_try_reserve leaves to such work, and waits for one until its end has come. */
+    /* The content comes as slowly as its writer likes: it is encrypted in one of the gpg places
+     * that openpgp_try_reserve leaves to such work, and waits for one until its end has come. */
     bool slow;
     int64_t stall_ms; /* as of part_sink */
     const struct call *call;
@@ -31,7 +31,8 @@ struct object_written {
 /* Starts the job. One thread at a time uses the result. */
 struct object_write *object_write_new(const struct object_write_options *options, struct err *err);
 
-/* Blocks while the store is slower than the caller. What made the job fail is the error here too. */
+/* Blocks while the store is slower than the caller. What made the job fail is the error here too.
+ */
 bool object_write_push(struct object_write *w, const void *data, size_t n, struct err *err);
 
 /* Ends the content; coding and uploading go on. Once. */

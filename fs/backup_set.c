@@ -103,6 +103,11 @@ void backup_set_changed(struct backup_set *set)
     pthread_mutex_unlock(&set->lock);
 }
 
+struct partition_cache *backup_set_partitions(struct backup_set *set)
+{
+    return set->partitions;
+}
+
 /* ---- single backups ---- */
 
 struct backup *backup_ref(struct backup *b)

@@ -40,6 +40,9 @@ struct backup_content {
     struct backup_tree *tree;
 };
 
+/* The cache of decoded streams, which other parts of the tree share. */
+struct partition_cache *backup_set_partitions(struct backup_set *set);
+
 /* One complete backup, as it was when it was first opened. Reference-counted; any thread. */
 struct backup {
     _Atomic unsigned refs;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "fs/backups.h"
+#include "fs/dumps.h"
 #include "fs/new_backup.h"
 #include "fs/node.h"
 #include "fs/status.h"
@@ -38,6 +39,7 @@ static bool root_lookup(struct fs *fs, struct node *dir, const char *name, pid_t
     (void)pid;
     struct node *node = strcmp(name, "wal") == 0           ? fs->wal
                         : strcmp(name, "basebackups") == 0 ? fs->backups
+                        : strcmp(name, "dumps") == 0       ? fs->dumps->top
                         : strcmp(name, "status") == 0      ? fs->status_dir
                                                            : NULL;
     if (node == NULL)
@@ -55,6 +57,7 @@ static bool root_list(struct fs *fs, struct dir *dir, const struct call *call, s
     dir->done = true;
     return dir_add(dir, "wal", S_IFDIR, NULL, 0, err) &&
            dir_add(dir, "basebackups", S_IFDIR, NULL, 0, err) &&
+           dir_add(dir, "dumps", S_IFDIR, NULL, 0, err) &&
            dir_add(dir, "status", S_IFDIR, NULL, 0, err);
 }
 
@@ -96,7 +99,8 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
     fs->fetcher = fs->inodes == NULL ? NULL : fetcher_new(&fetch, err);
     fs->backup_set = fs->fetcher == NULL ? NULL : backup_set_new(&backups, err);
     fs->wal_delete = fs->backup_set == NULL ? NULL : wal_delete_new(fs, err);
-    fs->status = fs->wal_delete == NULL ? NULL : status_new(err);
+    fs->dumps = fs->wal_delete == NULL ? NULL : dumps_new(err);
+    fs->status = fs->dumps == NULL ? NULL : status_new(err);
     if (fs->status == NULL)
         goto fail;
     struct node *top = inode_get(fs->inodes, INODE_ROOT);
@@ -104,6 +108,8 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
     if (fs->wal != NULL)
         fs->backups = inode_obtain(fs->inodes, top, "basebackups", &backups_dir_template, err);
     if (fs->backups != NULL)
+        fs->dumps->top = inode_obtain(fs->inodes, top, "dumps", &dumps_dir_template, err);
+    if (fs->dumps->top != NULL)
         fs->status_dir = inode_obtain(fs->inodes, top, "status", &status_dir_template, err);
     if (fs->status_dir != NULL)
         return fs;
@@ -129,6 +135,7 @@ void fs_free(struct fs *fs)
         fs_release(fs, fs->handles);
     new_backups_free(fs);
     inode_table_free(fs->inodes);
+    dumps_free(fs->dumps);
     status_free(fs->status);
     wal_delete_free(fs->wal_delete);
     backup_set_free(fs->backup_set);
@@ -382,17 +389,23 @@ bool fs_unlink(struct fs *fs, uint64_t parent, const char *name, const struct ca
 bool fs_rename(struct fs *fs, uint64_t parent, const char *name, uint64_t new_parent,
                const char *new_name, bool no_replace, const struct call *call, struct err *err)
 {
-    if (parent != new_parent)
-        return refuse(err, "renaming between directories");
     struct node *dir = get_node(fs, parent, err);
-    if (dir == NULL)
-        return false;
-    bool ok;
-    if (dir->ops->rename == NULL)
+    struct node *new_dir = dir == NULL ? NULL : get_node(fs, new_parent, err);
+    bool ok = false;
+    if (new_dir == NULL)
+        goto out;
+    if (dir->ops->move != NULL && dir->ops->move == new_dir->ops->move)
+        ok = name_ok(new_name, err) &&
+             dir->ops->move(fs, dir, name, new_dir, new_name, no_replace, call, err);
+    else if (dir != new_dir)
+        ok = refuse(err, "renaming between directories");
+    else if (dir->ops->rename == NULL)
         ok = refuse(err, "renaming");
     else
         ok = name_ok(new_name, err) &&
              dir->ops->rename(fs, dir, name, new_name, no_replace, call, err);
+out:
+    node_unref(fs->inodes, new_dir);
     node_unref(fs->inodes, dir);
     return ok;
 }
@@ -416,29 +429,13 @@ bool fs_statfs(struct fs *fs, struct statvfs *out, struct err *err)
     return true;
 }
 
-/* Ancestors cannot go away under a node: each holds a reference of its parent. */
-static size_t put_path(struct fs *fs, const struct node *node, char *out, size_t cap)
-{
-    char name[INODE_NAME_MAX + 1];
-    size_t used = node->parent == NULL ? 0 : put_path(fs, node->parent, out, cap);
-    node_name(fs->inodes, node, name);
-    if (node->parent == NULL || used >= cap)
-        return used;
-    int n = snprintf(out + used, cap - used, "%s%s", used == 0 ? "" : "/", name);
-    return used + (n < 0 ? 0 : (size_t)n);
-}
-
 void fs_path(struct fs *fs, uint64_t id, char *out, size_t cap)
 {
     struct node *node = inode_get(fs->inodes, id);
-    if (node == NULL) {
+    if (node == NULL || !inode_path(fs->inodes, node, NULL, out, cap))
         (void)snprintf(out, cap, "inode %llu", (unsigned long long)id);
-        return;
-    }
-    if (node->parent == NULL)
+    else if (node->parent == NULL)
         (void)snprintf(out, cap, "/");
-    else
-        (void)put_path(fs, node, out, cap);
     node_unref(fs->inodes, node);
 }
 
@@ -447,6 +444,11 @@ void fs_path(struct fs *fs, uint64_t id, char *out, size_t cap)
 bool fs_handle_immutable(const struct handle *handle)
 {
     return handle->immutable;
+}
+
+bool fs_handle_stream(const struct handle *handle)
+{
+    return handle->stream;
 }
 
 bool fs_handle_verified(const struct handle *handle)
@@ -497,7 +499,7 @@ void fs_release(struct fs *fs, struct handle *handle)
 static void dir_clear(struct dir *dir)
 {
     for (size_t i = 0; i < dir->count; i++)
-        free(dir->items[i].name);
+        free(dir->items[i].name), free(dir->items[i].etag);
     free(dir->items);
     dir->items = NULL;
     dir->count = 0;

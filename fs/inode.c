@@ -308,6 +308,87 @@ bool node_rename(struct inode_table *t, struct node *n, const char *name, struct
     return true;
 }
 
+bool node_move(struct inode_table *t, struct node *n, struct node *parent, const char *name,
+               struct err *err)
+{
+    char *copy = strdup(name);
+    if (copy == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    pthread_mutex_lock(&t->lock);
+    struct node *old = by_name(t, parent, name);
+    if (old != NULL && old != n)
+        lose_name(t, old);
+    lose_name(t, n);
+    struct node *old_parent = n->parent;
+    parent->refs++;
+    n->parent = parent;
+    n->name = copy;
+    put_by_name(t, n);
+    old_parent->refs--;
+    struct node *dead = collect(t, old_parent);
+    pthread_mutex_unlock(&t->lock);
+    destroy_all(dead);
+    return true;
+}
+
+struct node *inode_parent(struct inode_table *t, const struct node *n)
+{
+    pthread_mutex_lock(&t->lock);
+    struct node *parent = n->parent;
+    if (parent != NULL)
+        parent->refs++;
+    pthread_mutex_unlock(&t->lock);
+    return parent;
+}
+
+bool node_is_in(struct inode_table *t, const struct node *n, const struct node *dir)
+{
+    pthread_mutex_lock(&t->lock);
+    bool in = n->parent == dir && n->name != NULL;
+    pthread_mutex_unlock(&t->lock);
+    return in;
+}
+
+bool node_is_below(struct inode_table *t, const struct node *n, const struct node *dir)
+{
+    pthread_mutex_lock(&t->lock);
+    do
+        n = n->parent;
+    while (n != NULL && n != dir);
+    pthread_mutex_unlock(&t->lock);
+    return n != NULL;
+}
+
+/* With the lock held, from the end: names are put before what is there already. */
+static bool put_names(const struct node *n, const struct node *top, char *out, size_t cap)
+{
+    size_t at = cap - 1;
+    out[at] = '\0';
+    for (; n != top && n->parent != NULL; n = n->parent) {
+        size_t len = n->name == NULL ? 0 : strlen(n->name);
+        bool slash = out[at] != '\0';
+        if (len == 0 || len + slash > at)
+            return false;
+        if (slash)
+            out[--at] = '/';
+        at -= len;
+        memcpy(out + at, n->name, len);
+    }
+    memmove(out, out + at, cap - at);
+    return true;
+}
+
+bool inode_path(struct inode_table *t, const struct node *n, const struct node *top, char *out,
+                size_t cap)
+{
+    pthread_mutex_lock(&t->lock);
+    bool ok = put_names(n, top, out, cap);
+    pthread_mutex_unlock(&t->lock);
+    if (!ok)
+        out[0] = '\0';
+    return ok;
+}
+
 void node_unlink(struct inode_table *t, struct node *n)
 {
     pthread_mutex_lock(&t->lock);

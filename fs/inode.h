@@ -12,6 +12,7 @@
 #define WALEFS_FS_INODE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/err.h"
@@ -25,7 +26,7 @@ struct inode_table;
 struct node {
     /* fixed when it is made */
     uint64_t id;
-    struct node *parent; /* a reference; NULL for the root */
+    struct node *parent; /* a reference; NULL for the root. Only node_move changes it */
     const struct node_ops *ops;
     void *data;                /* the kind's own; see free_data */
     void (*free_data)(void *); /* may be NULL */
@@ -68,6 +69,23 @@ void node_name(struct inode_table *t, const struct node *node, char out[INODE_NA
 
 /* NODE is called NAME from now on; a node that had that name loses it. */
 bool node_rename(struct inode_table *t, struct node *node, const char *name, struct err *err);
+
+/* NODE is called NAME in PARENT from now on; a node that had that name loses it. What is moved
+ * reads its `parent` through inode_path and node_is_in only. */
+bool node_move(struct inode_table *t, struct node *node, struct node *parent, const char *name,
+               struct err *err);
+/* NODE's parent at this moment, with a reference; NULL for the root. */
+struct node *inode_parent(struct inode_table *t, const struct node *node);
+/* Is NODE, with a name, a child of DIR? */
+bool node_is_in(struct inode_table *t, const struct node *node, const struct node *dir);
+
+/* Is NODE somewhere below DIR? */
+bool node_is_below(struct inode_table *t, const struct node *node, const struct node *dir);
+
+/* The names from below TOP (NULL: the root) to NODE with "/" between them; "" for TOP itself. False
+ * when one of them has no name any more, or CAP is too small. */
+bool inode_path(struct inode_table *t, const struct node *node, const struct node *top, char *out,
+                size_t cap);
 
 /* NODE loses its name. */
 void node_unlink(struct inode_table *t, struct node *node);

@@ -20,6 +20,7 @@ struct fs {
     struct node *backups;    /* a reference */
     struct node *status_dir; /* a reference */
     struct status *status;
+    struct dumps *dumps;
     struct backup_set *backup_set;
     struct wal_delete *wal_delete;
     pthread_mutex_t new_backups_lock;
@@ -37,6 +38,10 @@ struct dir_item {
     bool known; /* size and mtime are */
     uint64_t size;
     int64_t mtime_s;
+    /* for dumps */
+    char *etag;
+    uint64_t stored;
+    bool encrypted;
 };
 
 /* An open directory: a window of its listing. */
@@ -76,6 +81,9 @@ struct node_ops {
                    struct err *);
     bool (*rename)(struct fs *, struct node *dir, const char *name, const char *new_name,
                    bool no_replace, const struct call *, struct err *);
+    /* The same between directories of one kind. */
+    bool (*move)(struct fs *, struct node *dir, const char *name, struct node *new_dir,
+                 const char *new_name, bool no_replace, const struct call *, struct err *);
     /* Appends the next window with dir_add; sets dir->done after the last. */
     bool (*list)(struct fs *, struct dir *, const struct call *, struct err *);
     /* The entry of a listed item whose facts are known; counts a lookup. */
@@ -100,6 +108,7 @@ struct handle {
     struct node *node;          /* a reference */
     bool immutable;             /* what it reads never changes: the kernel may cache it */
     bool verified;              /* and is known to be sound: also for who opens it later */
+    bool stream;                /* what is written through it is appended: it cannot seek */
     struct handle *next, *prev; /* fs->handles_lock */
 };
 

@@ -66,13 +66,13 @@ bool process_is_dying(pid_t tid)
     return (pending & ~harmless) != 0;
 }
 
-bool process_has_open(pid_t pid, const char *path_end)
+bool process_has_open(pid_t pid, const char *path_end, bool unseen)
 {
     char dir[64], target[4096];
     (void)snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)pid);
     DIR *d = pid <= 0 ? NULL : opendir(dir);
     if (d == NULL)
-        return true;
+        return unseen;
     bool found = false;
     size_t want = strlen(path_end);
     for (const struct dirent *e; !found && (e = readdir(d)) != NULL;) {

@@ -19,9 +19,9 @@ pid_t process_of_thread(pid_t tid);
  * blocked will not. */
 bool process_is_dying(pid_t tid);
 
-/* Has the process a descriptor of a file whose path ends in PATH_END? True when that is not ours to
- * see. */
-bool process_has_open(pid_t pid, const char *path_end);
+/* Has the process a descriptor of a file whose path ends in PATH_END? UNSEEN when that is not ours
+ * to see. */
+bool process_has_open(pid_t pid, const char *path_end, bool unseen);
 
 /* Whether the process is on its way out, and how. Source: proc(5), fields flags and exit_code of
  * /proc/PID/stat; the kernel shows exit_code as 0 to those without ptrace rights. */

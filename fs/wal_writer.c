@@ -252,7 +252,7 @@ static bool refuse_empty(struct writer *w, pid_t tid, struct err *err)
     (void)snprintf(path_end, sizeof(path_end), "/wal/%s", name);
     pid_t pid = process_of_thread(tid);
     if (name[0] == '\0' || pid == 0 || pid != w->opener || process_state(pid) != PROCESS_RUNNING ||
-        process_has_open(pid, path_end))
+        process_has_open(pid, path_end, true))
         return true;
     return err_set(err, ERR_INVALID, "refused: %s: empty", name);
 }

@@ -379,7 +379,7 @@ static void test_dying(void **state)
 
 static void expect_open(pid_t pid)
 {
-    if (!process_has_open(pid, "/no/such/end"))
+    if (!process_has_open(pid, "/no/such/end", true))
         _exit(53);
 }
 
@@ -390,21 +390,21 @@ static void test_has_open(void **state)
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     const char *end = strrchr(path, '/');
-    assert_true(process_has_open(getpid(), end));
-    assert_true(process_has_open(getpid(), path));
-    assert_false(process_has_open(getpid(), "/tmp/walefs-test-open.XXXXXY"));
+    assert_true(process_has_open(getpid(), end, true));
+    assert_true(process_has_open(getpid(), path, true));
+    assert_false(process_has_open(getpid(), "/tmp/walefs-test-open.XXXXXY", true));
     int copy = dup(fd);
     close(fd);
-    assert_true(process_has_open(getpid(), end));
+    assert_true(process_has_open(getpid(), end, true));
     close(copy);
-    assert_false(process_has_open(getpid(), end));
+    assert_false(process_has_open(getpid(), end, true));
     assert_int_equal(unlink(path), 0);
-    assert_true(process_has_open(0, end)); /* not known */
-    assert_true(process_has_open(-1, end));
+    assert_true(process_has_open(0, end, true)); /* not known */
+    assert_true(process_has_open(-1, end, true));
     if (geteuid() == 0) {
         struct child c = start(exits_0);
         (void)hear(&c);
-        assert_false(process_has_open(c.pid, "/no/such/end"));
+        assert_false(process_has_open(c.pid, "/no/such/end", true));
         as_nobody(expect_open, c.pid);
         bury(&c);
     }

@@ -1,0 +1,293 @@
+/* Renaming under dumps/: a copy within the store, or through this host where the store makes none,
+ * verified; then the old name is removed. Whatever fails before that leaves the old name as it was,
+ * and what fails after it leaves both. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/log.h"
+#include "core/part_sink.h"
+#include "fs/dumps.h"
+
+#define PART_BYTES (8u << 20)
+/* A directory with more files than this is not renamed: it would be half done for too long. */
+#define DIR_FILES_MAX 1000u
+
+struct renaming {
+    struct fs *fs;
+    struct call call;
+};
+
+/* ---- objects ---- */
+
+/* The stored bytes, as they are. */
+static bool copy_through(struct renaming *r, const char *from, const char *to,
+                         struct store_info *info, struct err *err)
+{
+    struct store *store = r->fs->opt.store;
+    struct store_info of_from;
+    const struct part_sink_options options = {.store = store,
+                                              .pool = r->fs->opt.pool,
+                                              .key = to,
+                                              .part_bytes = PART_BYTES,
+                                              .parallel = 2,
+                                              .stall_ms = r->fs->opt.write_timeout_ms,
+                                              .call = &r->call,
+                                              .info = info};
+    struct source *body = store->ops->get(store, from, 0, UINT64_MAX, &of_from, &r->call, err);
+    struct sink *out = body == NULL ? NULL : part_sink_new(&options, err);
+    bool ok = out != NULL && stream_copy(body, out, err) && out->finish(out, err);
+    sink_close(out);
+    source_close(body);
+    return ok;
+}
+
+/* TO holds what FROM holds, as the store says, with its facts. */
+static bool copy_object(struct renaming *r, const char *from, const char *to,
+                        const struct dump_stat *st, struct dump_stat *copied, struct err *err)
+{
+    struct fs *fs = r->fs;
+    struct store *store = fs->opt.store;
+    struct store_info info, there;
+    struct lzop_map map = LZOP_MAP_INIT;
+    bool ok = store->ops->copy(store, from, to, &info, &r->call, err) ||
+              ((err->code == ERR_UNSUPPORTED || err->code == ERR_INVALID) &&
+               copy_through(r, from, to, &info, err));
+    if (!ok || !store->ops->head(store, to, &there, &r->call, err))
+        return false;
+    if (there.size != st->stored || strcmp(there.etag, info.etag) != 0)
+        return err_set(err, ERR_CORRUPT,
+                       "the copy %s is not what %s is: both stay; remove the copy", to, from);
+    *copied = *st;
+    memcpy(copied->facts.etag, there.etag, sizeof(copied->facts.etag));
+    copied->mtime_s = there.mtime_s;
+    if (st->known) {
+        bool mapped = dump_facts_map(fs, from, &st->facts, &map, &r->call);
+        dump_facts_put(fs, to, &copied->facts, mapped ? &map : NULL, NULL, &r->call);
+        lzop_map_free(&map);
+    }
+    dump_facts_drop(fs, to, copied->facts.etag, &r->call);
+    return true;
+}
+
+static bool remove_old(struct renaming *r, const char *key, struct err *err)
+{
+    struct store *store = r->fs->opt.store;
+    if (!store->ops->remove(store, &key, 1, &r->call, err))
+        return err_context(err, "it has its new name, and its old one too");
+    dump_facts_drop(r->fs, key, NULL, &r->call);
+    return true;
+}
+
+/* ---- files ---- */
+
+static bool move_file(struct renaming *r, struct node *node, const char *path, struct node *new_dir,
+                      const char *new_name, const char *new_path, struct err *err)
+{
+    struct fs *fs = r->fs;
+    char from[STORE_KEY_MAX], to[STORE_KEY_MAX];
+    struct dump_stat st, copied;
+    return dump_key(path, from, err) && dump_key(new_path, to, err) &&
+           dump_stat(fs, path, &st, &r->call, err) && copy_object(r, from, to, &st, &copied, err) &&
+           remove_old(r, from, err) &&
+           (dump_set_published(node, &copied), node_move(fs->inodes, node, new_dir, new_name, err));
+}
+
+/* ---- directories ---- */
+
+struct file_list {
+    char *paths[DIR_FILES_MAX]; /* below the directory */
+    struct dump_stat copies[DIR_FILES_MAX];
+    size_t count;
+};
+
+static void file_list_free(struct file_list *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        free(l->paths[i]);
+    free(l);
+}
+
+/* "dumps_005/DIR/a/b.lzo" to "a/b". */
+static bool add_file(struct file_list *l, const char *prefix, const char *key, struct err *err)
+{
+    size_t skip = strlen(prefix), len = strlen(key);
+    if (len < skip + 5 || strcmp(key + len - 4, ".lzo") != 0)
+        return err_set(err, ERR_UNSUPPORTED, "%s is no dump, and would stay behind", key);
+    if (l->count == DIR_FILES_MAX)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "a directory of more than %u files is not renamed: make a new one, and move "
+                       "the files",
+                       DIR_FILES_MAX);
+    char *path = strndup(key + skip, len - skip - 4);
+    if (path == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    l->paths[l->count++] = path;
+    return true;
+}
+
+static struct file_list *list_files(struct renaming *r, const char *path, struct err *err)
+{
+    struct store *store = r->fs->opt.store;
+    char prefix[STORE_KEY_MAX];
+    struct file_list *l = calloc(1, sizeof(*l));
+    bool ok = l != NULL || err_set(err, ERR_NO_MEMORY, "out of memory"), more = ok;
+    ok = ok && dump_dir_prefix(path, prefix, err);
+    char *token = NULL;
+    while (ok && more) {
+        const struct store_list list = {.prefix = prefix, .token = token};
+        struct store_page page = {0};
+        ok = store->ops->list(store, &list, &page, &r->call, err);
+        for (size_t i = 0; ok && i < page.count; i++)
+            ok = add_file(l, prefix, page.entries[i].key, err);
+        free(token);
+        token = ok ? page.next : NULL;
+        if (ok)
+            page.next = NULL;
+        more = ok && page.more;
+        store_page_free(&page);
+    }
+    free(token);
+    if (ok)
+        return l;
+    if (l != NULL)
+        file_list_free(l);
+    return NULL;
+}
+
+static bool keys_of(const char *dir, const char *file, char path[STORE_KEY_MAX],
+                    char key[STORE_KEY_MAX], struct err *err)
+{
+    if (snprintf(path, STORE_KEY_MAX, "%s/%s", dir, file) >= STORE_KEY_MAX)
+        return err_set(err, ERR_INVALID, "dumps/%.100s...: too long", dir);
+    return dump_key(path, key, err);
+}
+
+/* All are copied before the first is removed. */
+static bool move_files(struct renaming *r, struct file_list *l, const char *path,
+                       const char *new_path, struct err *err)
+{
+    char old[STORE_KEY_MAX], new[STORE_KEY_MAX], from[STORE_KEY_MAX], to[STORE_KEY_MAX];
+    bool ok = true;
+    size_t copied = 0;
+    for (; ok && copied < l->count; copied += ok) {
+        struct dump_stat st;
+        ok = keys_of(path, l->paths[copied], old, from, err) &&
+             keys_of(new_path, l->paths[copied], new, to, err) &&
+             dump_stat(r->fs, old, &st, &r->call, err) &&
+             copy_object(r, from, to, &st, &l->copies[copied], err);
+    }
+    for (size_t i = 0; !ok && i < copied; i++) { /* the new directory goes again */
+        struct err ignored = ERR_INIT;
+        if (keys_of(new_path, l->paths[i], new, to, &ignored) && !remove_old(r, to, &ignored))
+            log_warn("dumps/%s: a copy stays behind: %s", new, ignored.text);
+    }
+    for (size_t i = 0; ok && i < l->count; i++)
+        ok = keys_of(path, l->paths[i], old, from, err) && remove_old(r, from, err);
+    return ok;
+}
+
+/* The files that the kernel knows below DIR are the copies from now on. */
+static void set_copies(struct fs *fs, struct node *dir, const struct file_list *l)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        struct node *at = node_ref(fs->inodes, dir);
+        for (const char *part = l->paths[i]; at != NULL && *part != '\0';) {
+            char name[DUMP_NAME_MAX + 1];
+            size_t n = strcspn(part, "/");
+            (void)snprintf(name, sizeof(name), "%.*s", (int)n, part);
+            struct node *next = inode_find(fs->inodes, at, name);
+            node_unref(fs->inodes, at);
+            at = next;
+            part += n + (part[n] == '/');
+        }
+        if (at != NULL && !dump_is_dir(at))
+            dump_set_published(at, &l->copies[i]);
+        node_unref(fs->inodes, at);
+    }
+}
+
+static bool move_dir(struct renaming *r, struct node *node, const char *path, struct node *new_dir,
+                     const char *new_name, const char *new_path, struct err *err)
+{
+    struct fs *fs = r->fs;
+    bool exists;
+    size_t n = strlen(path);
+    if (strncmp(new_path, path, n) == 0 && new_path[n] == '/')
+        return err_set(err, ERR_INVALID, "a directory cannot come to be in itself");
+    if (!dump_dir_exists(fs, new_path, &exists, &r->call, err))
+        return false;
+    if (exists)
+        return err_set(err, ERR_NOT_EMPTY, "dumps/%.200s is not empty", new_path);
+    if (dumps_writing_below(fs, node))
+        return err_set(err, ERR_BUSY, "a file in dumps/%.200s is still being written", path);
+    struct file_list *l = list_files(r, path, err);
+    if (l == NULL)
+        return false;
+    struct node *over = inode_find(fs->inodes, new_dir, new_name);
+    bool ok = move_files(r, l, path, new_path, err) && dumps_keep(fs, node, err) &&
+              node_move(fs->inodes, node, new_dir, new_name, err);
+    if (ok && over != NULL)
+        dumps_unkeep(fs, over);
+    if (ok)
+        set_copies(fs, node, l);
+    node_unref(fs->inodes, over);
+    file_list_free(l);
+    return ok;
+}
+
+/* ---- both ---- */
+
+static bool check_target(struct renaming *r, struct node *new_dir, const char *new_name,
+                         const char *new_path, bool is_dir, bool no_replace, struct err *err)
+{
+    struct fs *fs = r->fs;
+    struct node *node = inode_find(fs->inodes, new_dir, new_name);
+    bool kept = node != NULL && dumps_is_kept(fs, node);
+    bool busy = kept && !dump_is_dir(node);
+    bool exists = kept;
+    node_unref(fs->inodes, node);
+    if (busy)
+        return err_set(err, ERR_BUSY, "dumps/%.200s is being written", new_path);
+    struct dump_stat st;
+    if (!exists && (no_replace || is_dir)) {
+        exists = dump_stat(fs, new_path, &st, &r->call, err);
+        if (!exists && err->code != ERR_ABSENT)
+            return false;
+        if (exists && is_dir)
+            return err_set(err, ERR_EXISTS, "dumps/%.200s is a file", new_path);
+        if (!exists && no_replace && !dump_dir_exists(fs, new_path, &exists, &r->call, err))
+            return false;
+    }
+    return !exists || !no_replace || err_set(err, ERR_EXISTS, "dumps/%.200s exists", new_path);
+}
+
+bool dump_move(struct fs *fs, struct node *dir, const char *name, struct node *new_dir,
+               const char *new_name, bool no_replace, const struct call *call, struct err *err)
+{
+    char path[STORE_KEY_MAX], new_path[STORE_KEY_MAX];
+    struct progress progress = {.limit_ms = fs->opt.write_timeout_ms, .last_ms = now_ms()};
+    struct renaming r = {.fs = fs, .call = *call};
+    r.call.progress = &progress;
+    if (fs->opt.read_only)
+        return err_set(err, ERR_DENIED, "the mount is read-only");
+    if (!dump_child_path(fs, dir, name, path, err) ||
+        !dump_child_path(fs, new_dir, new_name, new_path, err))
+        return false;
+    if (strcmp(path, new_path) == 0)
+        return true;
+    struct node *node = inode_find(fs->inodes, dir, name);
+    if (node == NULL)
+        return err_set(err, ERR_ABSENT, "dumps/%.200s: no such file", path);
+    bool ok = false, is_dir = dump_is_dir(node);
+    if (!is_dir && dump_is_written(node))
+        err_set(err, ERR_BUSY, "dumps/%.200s is still being written", path);
+    else
+        ok = check_target(&r, new_dir, new_name, new_path, is_dir, no_replace, err) &&
+             dumps_keep_dirs(fs, dir, err) &&
+             (is_dir ? move_dir(&r, node, path, new_dir, new_name, new_path, err)
+                     : move_file(&r, node, path, new_dir, new_name, new_path, err));
+    node_unref(fs->inodes, node);
+    return ok;
+}
