@@ -12,6 +12,7 @@ of data, so that it also changes what happens on open connections:
     cut N           relay N bytes of a response, then close
     reply FILE      answer each request with the bytes of FILE and close
     reply-get FILE  the same for GET and HEAD of a key below wal_005 only, the rest passes
+    reply-put FILE  the same for each PUT
 
 DIR/bytes holds the number of response bytes relayed so far, DIR/deletes the number of requests that
 delete.
@@ -134,7 +135,12 @@ def upstream(client, server):
             is_get = re.match(rb"(GET|HEAD) [^ ?]*/wal_005/", data)
             if words[0] == "reset":
                 return drop(client, server)
-            if words[0] == "reply" or (words[0] == "reply-get" and is_get):
+            is_put = data.startswith(b"PUT ")
+            if (
+                words[0] == "reply"
+                or (words[0] == "reply-get" and is_get)
+                or (words[0] == "reply-put" and is_put)
+            ):
                 return answer(client, server, data, words[1])
             count_deletes(data)
             server.sendall(data)

@@ -117,3 +117,213 @@ test_formats_http_gpg()
 {
     formats http gpg
 }
+
+# ---- what must not be published ----
+
+test_failed_writers_publish_nothing()
+{
+    local d=$T/m/dumps pid i
+    use_store http
+    use_key gpg
+    mount_walefs m "$(pg_mount_opts)"
+    make_source
+    # pg_dump that fails, before and after its first byte; killed; and a shell that fails after it
+    expect_fail 'does not exist' as_pg bash -c "'$PG_BIN/pg_dump' -h '$T/pg/src' -U postgres nosuch >'$d/a'"
+    pg_sql src "create function bad() returns int language sql immutable as 'select 1/0'"
+    pg_sql src "create view boom as select bad() from t"
+    pg_sql src "create table z (i int); alter table z enable row level security; create role weak login"
+    pg_sql src "grant select on all tables in schema public to weak"
+    expect_fail 'row-level security' as_pg bash -c "'$PG_BIN/pg_dump' -h '$T/pg/src' -U weak -B --exclude-table=t postgres >'$d/b'"
+    expect_fail 'row-level security' as_pg "$PG_BIN/pg_dump" -h "$T/pg/src" -U weak -B -Fc -f "$d/c" postgres
+    as_pg bash -c "exec >'$d/d'; head -c 40000000 /dev/zero; kill -9 \$\$" || true
+    expect_fail '' as_pg bash -c "exec >'$d/e'; head -c 40000000 /dev/urandom; exit 3"
+    expect_fail '' as_pg bash -c "exec >'$d/f'; exit 3"
+    # many megabytes that never end, killed when parts are on their way
+    as_pg bash -c "exec cat /dev/urandom >'$d/g'" &
+    pid=$!
+    wait_for 60 "some of it" bash -c "((\$(stat -c %s '$d/g') > 30000000))"
+    kill -9 "$(marked_running cat)"
+    wait "$pid" 2>/dev/null || true
+    wait_for 20 "its end" bash -c "! test -e '$d/g'"
+    assert_eq "$(ls -A "$d")" "" "files of writers that failed"
+    assert_eq "$(store_ls dumps_)" "" "objects of writers that failed"
+    no_uploads_left
+    # and these are whole: several writers in one shell, a child, an empty one, descriptors that are dup'ed
+    as_pg bash -c "cd '$d'; { echo one; bash -c 'echo two'; echo three; } >h; : >i
+        exec 3>j; echo one >&3; echo two >&3; exec 3>&-; (echo x; exit 1) >k | true; true"
+    assert_eq "$(cat "$d/h")" $'one\ntwo\nthree' "a group of commands"
+    assert_eq "$(cat "$d/j")" $'one\ntwo' "a descriptor of a shell"
+    wait_for 10 "an empty file" test -e "$d/i"
+    assert_eq "$(stat -c %s "$d/i")" 0 "size of an empty file"
+    umount_walefs m
+}
+
+# The store fails in the middle: the writer is told, and nothing is there.
+test_store_fails_in_midstream()
+{
+    local d=$T/m/dumps rc=0 pid
+    use_store http
+    use_key none
+    use_fault_proxy
+    mount_walefs m write_timeout=4
+    head -c 60000000 /dev/urandom >"$T/big"
+    cp "$T/big" "$d/before"
+    printf 'HTTP/1.1 403 Forbidden\r\nContent-Length: 92\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n%s' \
+        '<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>' >"$T/answer"
+    mkfifo "$T/fifo"
+    cat "$T/fifo" >"$d/x" 2>"$T/cat.err" &
+    pid=$!
+    exec 3>"$T/fifo"
+    head -c 30000000 "$T/big" >&3
+    wait_for 60 "parts" bash -c "((\$(stat -c %s '$d/x') > 25000000))"
+    proxy_mode reply-put "$T/answer"
+    (tail -c 30000000 "$T/big" >&3) 2>/dev/null || true
+    exec 3>&-
+    reap_child "$pid" 60 "the writer" || rc=$?
+    ((rc != 0)) || fail "the writer was not told"
+    assert_match "$(cat "$T/cat.err")" 'Permission denied|Input/output error' "the writer's error"
+    proxy_mode pass
+    [[ ! -e $d/x ]] || fail "a dump that was not stored is there"
+    assert_log m 'dumps/x'
+    wait_for 20 "the end of the upload" no_uploads
+    # a small one, whose only request fails at close
+    proxy_mode reply-put "$T/answer"
+    expect_fail 'Permission denied|Input/output' cp /etc/passwd "$d/x"
+    proxy_mode pass
+    cp "$T/big" "$d/x"
+    assert_same "$T/big" "$d/x"
+    assert_same "$T/big" "$d/before"
+    umount_walefs m
+    no_uploads_left
+}
+
+no_uploads()
+{
+    (no_uploads_left) 2>/dev/null
+}
+
+# A long stream takes little memory and no disk, written and read.
+test_space()
+{
+    local d=$T/m/dumps rss
+    use_store http
+    use_key gpg
+    mkdir "$T/cache"
+    mount -t tmpfs -o size=40m cache "$T/cache"
+    mount_walefs m cache_dir="$T/cache" cache_size=16M
+    head -c 400000000 /dev/urandom >"$T/long"
+    cat <"$T/long" >"$d/long"
+    assert_eq "$(stat -c %s "$d/long")" 400000000 "size"
+    assert_same "$T/long" "$d/long"
+    rss=$(awk '/^VmHWM:/ { print $2 }' "/proc/${MOUNT_PID[m]}/status")
+    note "peak memory: $rss KiB"
+    ((rss < 200000)) || fail "400 MB took $rss KiB of memory"
+    # who opens a file for reading too is staged, and told when there is no room
+    expect_fail 'No space left' bash -c "exec 3<>'$d/staged'; cat '$T/long' >&3"
+    expect_fail 'No space left' python3 -c 'import shutil, sys
+with open(sys.argv[1], "rb") as src, open(sys.argv[2], "w+b") as dst:
+    shutil.copyfileobj(src, dst)' "$T/long" "$d/staged"
+    assert_log m 'opened for reading as well'
+    [[ ! -e $d/staged ]] || fail "a file without its end was published"
+    umount_walefs m
+    umount "$T/cache"
+}
+
+# ---- names, overwriting, deleting ----
+
+test_names_and_rules()
+{
+    local d=$T/m/dumps
+    for STORE in file http; do
+        use_store "$STORE" "$STORE"
+        use_key none
+        mount_walefs m
+        mkdir "$d/a"
+        rmdir "$d/a"
+        [[ ! -e $d/a ]] || fail "a directory that was removed is there"
+        mkdir -p "$d/a/b c"
+        echo 1 >"$d/a/b c/x!1!p!y"
+        echo one >"$d/a/one"
+        expect_fail 'not empty' rmdir "$d/a"
+        expect_fail 'File exists' cp /etc/passwd "$d/a/one"
+        expect_fail 'File exists' bash -c "echo two >'$d/a/one'"
+        expect_fail 'not permitted' bash -c "echo two >>'$d/a/one'"
+        expect_fail 'not permitted' rm -f "$d/a/one"
+        expect_fail 'not permitted' truncate -s 0 "$d/a/one"
+        assert_eq "$(cat "$d/a/one")" one "what was not overwritten"
+        echo two >"$d/a/new"
+        mv "$d/a/new" "$d/a/one"
+        assert_eq "$(cat "$d/a/one")" two "what was renamed over"
+        [[ ! -e $d/a/new ]] || fail "the old name is there still"
+        mv -n "$d/a/one" "$d/a/b c/x!1!p!y"
+        assert_eq "$(cat "$d/a/b c/x!1!p!y")" 1 "what must not be replaced"
+        mv "$d/a/one" "$d/a/b c/moved"
+        # a directory, with what is in it; not onto one that is not empty, nor into itself
+        mkdir "$d/z"
+        echo z >"$d/z/z"
+        expect_fail 'not empty' mv -T "$d/a" "$d/z"
+        expect_fail '' mv "$d/a" "$d/a/b c/in"
+        mv "$d/a/b c" "$d/z/bc"
+        assert_eq "$(cd "$d" && find . | sort | tr '\n' ' ')" ". ./a ./z ./z/bc ./z/bc/moved ./z/bc/x!1!p!y ./z/z " "tree"
+        assert_eq "$(cat "$d/z/bc/moved" "$d/z/bc/x!1!p!y")" $'two\n1' "what was moved"
+        rmdir "$d/a"
+        expect_fail 'Invalid|No such' bash -c "echo >'$d/'\$'a\nb'"
+        expect_fail 'File name too long|Invalid|No such' bash -c "echo >'$d/$(printf 'n%.0s' {1..254})'"
+        rsync -a "$d/z/" "$T/copy-$STORE/"
+        rsync -a "$T/copy-$STORE/" "$d/rsynced/"
+        diff -r "$d/z" "$d/rsynced"
+        umount_walefs m
+
+        # another mount, with the right to delete, beside a second one
+        mount_walefs m allow_delete
+        mount_walefs n allow_delete
+        assert_eq "$(stat -c '%s' "$d/z/bc/moved")" 4 "size after a move"
+        echo other >"$d/z/z"
+        wait_for 10 "the other mount to see it" grep -q other "$T/n/dumps/z/z"
+        expect_fail '' bash -c "exec >'$d/z/z'; echo broken; exit 1"
+        assert_eq "$(cat "$d/z/z")" other "what a failed writer wanted to replace"
+        head -c 20000000 /dev/urandom >"$T/r"
+        cp "$T/r" "$d/z/z"
+        assert_same "$T/r" "$d/z/z"
+        wait_for 10 "the other mount to see it" cmp "$T/r" "$T/n/dumps/z/z"
+        rm -r "$d/z/bc"
+        wait_for 10 "the other mount to see it" bash -c "! test -e '$T/n/dumps/z/bc'"
+        rm "$T/n/dumps/z/z"
+        rm -r "$d/rsynced"
+        assert_eq "$(store_ls dumps_)" "" "what is left"
+        umount_walefs n
+        umount_walefs m
+    done
+}
+
+# What others have put there, without facts, plain and encrypted: read once, then known.
+test_objects_of_others()
+{
+    local d=$T/m/dumps
+    use_store http
+    use_key gpg
+    seq 3000000 >"$T/seq"
+    lzop -c <"$T/seq" >"$T/o1"
+    lzop -c <"$T/seq" | gpg_batch "$GPG_READER" --trust-model always -r "$KEY_ID" -e >"$T/o2"
+    store_put "$T/o1" dumps_005/by/hand.lzo
+    store_put "$T/o2" dumps_005/by/hand.gpg.lzo
+    store_put "$T/o1" dumps_005/stray
+    store_put "$T/o1" "dumps_005/by/no.suffix"
+    head -c 5000 "$T/o1" >"$T/o3"
+    store_put "$T/o3" dumps_005/by/broken.lzo
+    mount_walefs m
+    assert_eq "$(cd "$d" && find . | sort | tr '\n' ' ')" ". ./by ./by/broken ./by/hand ./by/hand.gpg " "listing"
+    for f in hand hand.gpg; do
+        assert_eq "$(stat -c %s "$d/by/$f")" "$(stat -c %s "$T/seq")" "size of $f"
+        assert_same "$T/seq" "$d/by/$f"
+        assert_same <(tail -c 1000000 "$T/seq" | head -c 5000) <(tail -c 1000000 "$d/by/$f" | head -c 5000)
+    done
+    expect_fail 'Input/output error' cat "$d/by/broken"
+    umount_walefs m
+    : >"$T/m.log"
+    mount_walefs m ro
+    assert_eq "$(stat -c %s "$d/by/hand.gpg")" "$(stat -c %s "$T/seq")" "size, from another mount"
+    ! grep "is read once" "$T/m.log" | grep -v broken || fail "the sizes were not kept"
+    expect_fail 'Read-only|not permitted' bash -c "echo >'$d/x'"
+    umount_walefs m
+}
