@@ -64,6 +64,7 @@ formats() # STORE KEY
     mount_walefs m "$(pg_mount_opts)"
     make_source
     as_pg mkdir -p "$d/all/by" "$d/all/f"
+    # shellcheck disable=SC2016
     as_pg bash -c 'set -o pipefail; cd "$1"; shift; export PGHOST=$1 PGUSER=postgres PATH=$2:$PATH
         pg_dump -Fc postgres >by/c
         pg_dump -Ft postgres >by/t
@@ -325,5 +326,120 @@ test_objects_of_others()
     assert_eq "$(stat -c %s "$d/by/hand.gpg")" "$(stat -c %s "$T/seq")" "size, from another mount"
     ! grep "is read once" "$T/m.log" | grep -v broken || fail "the sizes were not kept"
     expect_fail 'Read-only|not permitted' bash -c "echo >'$d/x'"
+    umount_walefs m
+}
+
+# ---- walefs-dump ----
+
+dump_script() # ARGS...: of walefs-dump, before MOUNT
+{
+    as_pg env "PATH=$PG_BIN:$PATH" "$ROOT/mount/walefs-dump" "$@" "$T/m" -- -h "$T/pg/src" -U postgres >"$T/.said" 2>&1
+}
+
+last_line()
+{
+    tail -n 1 "$T/.said"
+}
+
+sets() # prints TIER/TIME of each set
+{
+    (cd "$T/m/dumps" && find . -mindepth 2 -maxdepth 2 -type d -printf '%P\n' | sort)
+}
+
+ODD=$'we"ird \'n\\ame=x/ü'
+
+test_script()
+{
+    local d=$T/m/dumps day first
+    use_store http
+    use_key gpg
+    mount_walefs m "$(pg_mount_opts)" allow_delete
+    make_source
+    pgc psql -d postgres -Xq -v ON_ERROR_STOP=1 -v n="$ODD" -f - <<<'create database :"n" encoding UTF8 template template0;'
+    pg_sql src "create database other_db"
+
+    # the first of a month, the first of a week, then one for each day
+    for day in 2026-03-01 2026-03-02 2026-03-03 2026-03-04 2026-03-05 2026-03-06; do
+        dump_script --now "$day 03:00" --keep-daily 3 --exclude other_db || fail "$(cat "$T/.said")"
+        assert_match "$(last_line)" '^walefs-dump: done: 2 databases and the globals' "last line"
+    done
+    assert_eq "$(sets)" "daily/2026-03-04T03-00-00Z
+daily/2026-03-05T03-00-00Z
+daily/2026-03-06T03-00-00Z
+monthly/2026-03-01T03-00-00Z
+weekly/2026-03-02T03-00-00Z" "sets"
+    assert_match "$(cat "$T/.said")" 'removed .*/daily/2026-03-03T03-00-00Z' "what was removed"
+    first=$d/monthly/2026-03-01T03-00-00Z
+    assert_eq "$(cd "$first" && printf '%s ' *)" "contents globals.sql postgres.dump we%22ird%20%27n%5Came%3Dx%2F%C3%BC.dump " "a set"
+    assert_match "$(cat "$first/contents")" $'^postgres.dump\t[0-9]+\tok$' "contents"
+    restored pgc pg_restore -d again "$first/postgres.dump"
+    pgc psql -d postgres -Xqc "drop database again"
+
+    # a week later, a month later; what is not its own stays
+    as_pg bash -c "echo mine >'$d/daily/2026-03-04T03-00-00Z/mine'; mkdir '$d/daily/2020-01-01T00-00-00Z'; echo x >'$d/daily/2020-01-01T00-00-00Z/a.dump'"
+    for day in 2026-03-09 2026-03-10 2026-04-01; do
+        dump_script --now "$day 03:00" --keep-daily 2 --keep-weekly 1 --keep-monthly 1 --read-back || fail "$(cat "$T/.said")"
+    done
+    assert_eq "$(sets)" "daily/2020-01-01T00-00-00Z
+daily/2026-03-04T03-00-00Z
+daily/2026-03-06T03-00-00Z
+daily/2026-03-10T03-00-00Z
+monthly/2026-04-01T03-00-00Z
+weekly/2026-03-09T03-00-00Z" "sets after a month"
+    assert_eq "$(ls "$d/daily/2026-03-04T03-00-00Z")" mine "what was not made by walefs-dump"
+    [[ -e $d/daily/2020-01-01T00-00-00Z/a.dump ]] || fail "a directory of somebody else was emptied"
+    umount_walefs m
+    no_uploads_left
+}
+
+# One database that cannot be dumped: the others are, the status tells, and nothing is removed.
+test_script_fails()
+{
+    local d=$T/m/dumps f
+    use_store file
+    use_key none
+    mount_walefs m "$(pg_mount_opts)"
+    make_source
+    dump_script --now '2026-03-01 03:00' --keep-monthly 1 || fail "$(cat "$T/.said")"
+    pg_sql src "create database bad"
+    pgc psql -d bad -Xqc "create table b as select 1 i; checkpoint"
+    f=$(pgc psql -d bad -XAtc "select pg_relation_filepath('b')")
+    pgc psql -d bad -Xqc "checkpoint"
+    pg_stop src
+    rm "$(pg_data src)/$f"
+    pg_start src
+    f=0
+    dump_script --now '2026-04-01 03:00' --keep-monthly 1 || f=$?
+    assert_eq "$f" 2 "exit status"
+    assert_match "$(last_line)" "^walefs-dump: failed: not dumped: database 'bad'" "last line"
+    assert_match "$(cat "$T/.said")" "dumped database 'postgres'" "what was dumped"
+    assert_eq "$(cd "$d/monthly/2026-04-01T03-00-00Z" && printf '%s ' *)" "contents.failed contents.partial globals.sql postgres.dump " "the set"
+    # without the right to delete, what is too old stays, and that is said; with 0 nothing is removed
+    f=0
+    dump_script --now '2026-05-01 03:00' --keep-monthly 1 --exclude bad || f=$?
+    assert_eq "$f" 2 "exit status"
+    assert_match "$(last_line)" 'too old stays: .*allow_delete' "last line"
+    dump_script --now '2026-06-01 03:00' --keep-monthly 0 --exclude bad || fail "$(cat "$T/.said")"
+    # a failed set is removed with the complete ones that are older than the kept ones
+    umount_walefs m
+    mount_walefs m "$(pg_mount_opts)" allow_delete
+    dump_script --now '2026-07-01 03:00' --keep-monthly=2 --exclude=bad || fail "$(cat "$T/.said")"
+    assert_eq "$(sets)" "monthly/2026-06-01T03-00-00Z
+monthly/2026-07-01T03-00-00Z" "sets"
+    umount_walefs m
+    # nothing to dump from, nothing to dump to
+    f=0
+    dump_script || f=$?
+    assert_eq "$f" 1 "exit status without a mount"
+    mount_walefs m "$(pg_mount_opts)" ro
+    f=0
+    dump_script || f=$?
+    assert_eq "$f" 1 "exit status on a read-only mount"
+    assert_match "$(last_line)" '^walefs-dump: refused, nothing was dumped' "last line"
+    pg_stop src
+    f=0
+    dump_script || f=$?
+    assert_eq "$f" 1 "exit status without a server"
+    expect_fail 'refused.*no option' "$ROOT/mount/walefs-dump" --what "$T/m"
     umount_walefs m
 }
