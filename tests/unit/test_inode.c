@@ -343,6 +343,44 @@ static void test_churn(void **state)
     assert_int_equal(alive, 0);
 }
 
+/* A directory that is moved takes what is in it along, and lets its old parent go. */
+static void test_moving(void **state)
+{
+    struct err err = ERR_INIT;
+    char path[64];
+    (void)state;
+    struct node *a = obtain(root, "a"), *b = obtain(root, "b"), *old = obtain(b, "new");
+    struct node *dir = obtain(a, "dir"), *file = obtain(dir, "file");
+    assert_true(inode_path(table, file, NULL, path, sizeof(path)));
+    assert_string_equal(path, "a/dir/file");
+    assert_true(inode_path(table, file, a, path, sizeof(path)));
+    assert_string_equal(path, "dir/file");
+    assert_true(inode_path(table, a, a, path, sizeof(path)));
+    assert_string_equal(path, "");
+    assert_false(inode_path(table, file, NULL, path, 10));
+    assert_true(inode_path(table, file, NULL, path, 11));
+    assert_true(node_is_in(table, file, dir) && node_is_below(table, file, a));
+    assert_false(node_is_in(table, file, a) || node_is_below(table, a, file));
+    node_unref(table, a);
+    assert_int_equal(alive, 5); /* a is kept by dir */
+    assert_true(node_move(table, dir, b, "new", &err));
+    assert_int_equal(alive, 4);
+    assert_true(inode_path(table, file, NULL, path, sizeof(path)));
+    assert_string_equal(path, "b/new/file");
+    assert_false(inode_path(table, old, NULL, path, sizeof(path))); /* lost its name to dir */
+    assert_false(node_is_in(table, old, b));
+    struct node *found = inode_find(table, b, "new"), *parent = inode_parent(table, dir);
+    assert_ptr_equal(found, dir);
+    assert_ptr_equal(parent, b);
+    node_unref(table, found);
+    node_unref(table, parent);
+    node_unref(table, file);
+    node_unref(table, dir);
+    node_unref(table, old);
+    node_unref(table, b);
+    assert_int_equal(alive, 0);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -355,6 +393,7 @@ int main(void)
         T(test_children_keep_their_parents),
         T(test_renaming),
         T(test_unlinking),
+        T(test_moving),
         T(test_longest_name),
         T(test_no_memory),
         T(test_many),

@@ -213,6 +213,38 @@ static void waiting_ends_when_it_is_cancelled(void **state)
     cancel_destroy(&cancel);
 }
 
+static void *await_half(void *arg)
+{
+    return pipe_await(arg, CAPACITY / 2, &endless) ? arg : NULL;
+}
+
+/* What waits for half of it is told whether there will be more. */
+static void waiting_for_enough(void **state)
+{
+    static const char bytes[CAPACITY];
+    (void)state;
+    for (int ends = 0; ends < 3; ends++) {
+        struct pipe *p = make();
+        struct sink *in = pipe_sink(p, &endless);
+        struct source *out = pipe_source(p, &endless);
+        pthread_t thread;
+        void *over;
+        assert_int_equal(pthread_create(&thread, NULL, await_half, p), 0);
+        assert_true(in->write(in, bytes, CAPACITY / 2 - 1, &err));
+        if (ends == 0)
+            assert_true(in->write(in, bytes, 1, &err));
+        if (ends == 1)
+            assert_true(in->finish(in, &err));
+        if (ends == 2)
+            sink_close(in);
+        pthread_join(thread, &over);
+        assert_int_equal(over != NULL, ends > 0);
+        if (ends < 2)
+            sink_close(in);
+        source_close(out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -223,6 +255,7 @@ int main(void)
         cmocka_unit_test(a_writer_learns_why_its_reader_left),
         cmocka_unit_test(waiting_ends_with_the_call),
         cmocka_unit_test(waiting_ends_when_it_is_cancelled),
+        cmocka_unit_test(waiting_for_enough),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -401,6 +401,7 @@ static void test_has_open(void **state)
     assert_int_equal(unlink(path), 0);
     assert_true(process_has_open(0, end, true)); /* not known */
     assert_true(process_has_open(-1, end, true));
+    assert_false(process_has_open(-1, end, false));
     if (geteuid() == 0) {
         struct child c = start(exits_0);
         (void)hear(&c);
