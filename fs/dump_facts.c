@@ -64,11 +64,9 @@ static bool write_body(const struct dump_facts *facts, const struct lzop_map *ma
     struct index_partition part = {.number = 1, .encrypted = facts->encrypted};
     struct backup_index *index = backup_index_new(err);
     struct source *text = NULL;
-    bool ok = index != NULL && copy_map(&part.map, map, err);
-    if (ok) {
-        strcpy(part.etag, facts->etag);
-        ok = backup_index_add_partition(index, &part, err) && backup_index_seal(index, err);
-    }
+    memcpy(part.etag, facts->etag, sizeof(part.etag));
+    bool ok = index != NULL && copy_map(&part.map, map, err) &&
+              backup_index_add_partition(index, &part, err) && backup_index_seal(index, err);
     if (ok)
         text = backup_index_write(index, err);
     if (text != NULL)

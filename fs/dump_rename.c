@@ -13,11 +13,26 @@
 #define PART_BYTES (8u << 20)
 /* A directory with more files than this is not renamed: it would be half done for too long. */
 #define DIR_FILES_MAX 1000u
+/* A store may take longer over a larger copy than a request may last, or refuse it. */
+#define STORE_COPY_MAX (UINT64_C(1) << 30)
 
 struct renaming {
     struct fs *fs;
     struct call call;
 };
+
+/* Unlike a reader, who renames does not wait for ever. */
+static bool look(const struct renaming *r, const char *path, struct dump_stat *st, struct err *err)
+{
+    const struct call bounded = dump_bounded(r->fs, &r->call);
+    return dump_stat(r->fs, path, st, &bounded, err);
+}
+
+static bool look_for_dir(const struct renaming *r, const char *path, bool *exists, struct err *err)
+{
+    const struct call bounded = dump_bounded(r->fs, &r->call);
+    return dump_dir_exists(r->fs, path, exists, &bounded, err);
+}
 
 /* ---- objects ---- */
 
@@ -51,9 +66,10 @@ static bool copy_object(struct renaming *r, const char *from, const char *to,
     struct store *store = fs->opt.store;
     struct store_info info, there;
     struct lzop_map map = LZOP_MAP_INIT;
-    bool ok = store->ops->copy(store, from, to, &info, &r->call, err) ||
-              ((err->code == ERR_UNSUPPORTED || err->code == ERR_INVALID) &&
-               copy_through(r, from, to, &info, err));
+    bool ok =
+        st->stored <= STORE_COPY_MAX && store->ops->copy(store, from, to, &info, &r->call, err);
+    if (!ok && (st->stored > STORE_COPY_MAX || err->code == ERR_UNSUPPORTED))
+        ok = copy_through(r, from, to, &info, err);
     if (!ok || !store->ops->head(store, to, &there, &r->call, err))
         return false;
     if (there.size != st->stored || strcmp(there.etag, info.etag) != 0)
@@ -88,9 +104,8 @@ static bool move_file(struct renaming *r, struct node *node, const char *path, s
     struct fs *fs = r->fs;
     char from[STORE_KEY_MAX], to[STORE_KEY_MAX];
     struct dump_stat st, copied;
-    return dump_key(path, from, err) && dump_key(new_path, to, err) &&
-           dump_stat(fs, path, &st, &r->call, err) && copy_object(r, from, to, &st, &copied, err) &&
-           remove_old(r, from, err) &&
+    return dump_key(path, from, err) && dump_key(new_path, to, err) && look(r, path, &st, err) &&
+           copy_object(r, from, to, &st, &copied, err) && remove_old(r, from, err) &&
            (dump_set_published(node, &copied), node_move(fs->inodes, node, new_dir, new_name, err));
 }
 
@@ -132,8 +147,11 @@ static struct file_list *list_files(struct renaming *r, const char *path, struct
     struct store *store = r->fs->opt.store;
     char prefix[STORE_KEY_MAX];
     struct file_list *l = calloc(1, sizeof(*l));
-    bool ok = l != NULL || err_set(err, ERR_NO_MEMORY, "out of memory"), more = ok;
-    ok = ok && dump_dir_prefix(path, prefix, err);
+    if (l == NULL) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
+    bool ok = dump_dir_prefix(path, prefix, err), more = true;
     char *token = NULL;
     while (ok && more) {
         const struct store_list list = {.prefix = prefix, .token = token};
@@ -151,8 +169,7 @@ static struct file_list *list_files(struct renaming *r, const char *path, struct
     free(token);
     if (ok)
         return l;
-    if (l != NULL)
-        file_list_free(l);
+    file_list_free(l);
     return NULL;
 }
 
@@ -174,8 +191,7 @@ static bool move_files(struct renaming *r, struct file_list *l, const char *path
     for (; ok && copied < l->count; copied += ok) {
         struct dump_stat st;
         ok = keys_of(path, l->paths[copied], old, from, err) &&
-             keys_of(new_path, l->paths[copied], new, to, err) &&
-             dump_stat(r->fs, old, &st, &r->call, err) &&
+             keys_of(new_path, l->paths[copied], new, to, err) && look(r, old, &st, err) &&
              copy_object(r, from, to, &st, &l->copies[copied], err);
     }
     for (size_t i = 0; !ok && i < copied; i++) { /* the new directory goes again */
@@ -216,7 +232,7 @@ static bool move_dir(struct renaming *r, struct node *node, const char *path, st
     size_t n = strlen(path);
     if (strncmp(new_path, path, n) == 0 && new_path[n] == '/')
         return err_set(err, ERR_INVALID, "a directory cannot come to be in itself");
-    if (!dump_dir_exists(fs, new_path, &exists, &r->call, err))
+    if (!look_for_dir(r, new_path, &exists, err))
         return false;
     if (exists)
         return err_set(err, ERR_NOT_EMPTY, "dumps/%.200s is not empty", new_path);
@@ -252,12 +268,12 @@ static bool check_target(struct renaming *r, struct node *new_dir, const char *n
         return err_set(err, ERR_BUSY, "dumps/%.200s is being written", new_path);
     struct dump_stat st;
     if (!exists && (no_replace || is_dir)) {
-        exists = dump_stat(fs, new_path, &st, &r->call, err);
+        exists = look(r, new_path, &st, err);
         if (!exists && err->code != ERR_ABSENT)
             return false;
         if (exists && is_dir)
             return err_set(err, ERR_EXISTS, "dumps/%.200s is a file", new_path);
-        if (!exists && no_replace && !dump_dir_exists(fs, new_path, &exists, &r->call, err))
+        if (!exists && no_replace && !look_for_dir(r, new_path, &exists, err))
             return false;
     }
     return !exists || !no_replace || err_set(err, ERR_EXISTS, "dumps/%.200s exists", new_path);

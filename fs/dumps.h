@@ -40,7 +40,7 @@ struct dumps {
     pthread_mutex_t lock;
     struct node **kept; /* lock: directories that exist on this host, and files that are being
                            written; a reference each */
-    size_t kept_count, kept_cap;
+    size_t kept_count;  /* lock */
     struct measured measured[MEASURED_MAX]; /* lock: the oldest is replaced */
     unsigned next_measured;                 /* lock */
 };

@@ -72,18 +72,14 @@ static size_t find_kept(const struct dumps *d, const struct node *node)
 bool dumps_keep(struct fs *fs, struct node *node, struct err *err)
 {
     struct dumps *d = fs->dumps;
-    bool ok = true;
     pthread_mutex_lock(&d->lock);
     bool there = find_kept(d, node) < d->kept_count;
-    if (!there && d->kept_count == d->kept_cap) {
-        size_t cap = d->kept_cap == 0 ? 16 : d->kept_cap * 2;
-        struct node **kept = realloc(d->kept, cap * sizeof(struct node *));
-        ok = kept != NULL;
-        if (ok) {
-            d->kept = kept;
-            d->kept_cap = cap;
-        }
-    }
+    struct node **kept = d->kept;
+    if (!there)
+        kept = realloc(d->kept, (d->kept_count + 1) * sizeof(*kept));
+    bool ok = there || kept != NULL;
+    if (ok)
+        d->kept = kept;
     if (ok && !there)
         d->kept[d->kept_count++] = node_ref(fs->inodes, node);
     pthread_mutex_unlock(&d->lock);
