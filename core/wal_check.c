@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/wal_history.h"
+
 #define XLP_LONG_HEADER 0x0002u
 /* XLOG_PAGE_MAGIC is D0xx up to PostgreSQL 15 and D1xx since; the low byte counts formats */
 #define MAGIC_IS_WAL(m) (((m)&0xFE00u) == 0xD000u)
@@ -65,44 +67,10 @@ bool wal_segment_check(const char *name, const struct wal_header *header, uint64
     return true;
 }
 
-/* One line of a history file, as PostgreSQL's readTimeLineHistory takes it: blank lines and
- * comments are skipped (*TLI stays). */
-static bool history_line(const char *line, uint32_t own_tli, uint32_t *last_tli)
-{
-    const char *p = line + strspn(line, " \t\r\f\v");
-    if (*p == '\0' || *p == '#')
-        return true;
-    unsigned tli, hi, lo;
-    if (sscanf(p, "%u\t%X/%X", &tli, &hi, &lo) != 3)
-        return false;
-    if (tli <= *last_tli || tli >= own_tli)
-        return false;
-    *last_tli = tli;
-    return true;
-}
-
 bool wal_history_check(const char *name, const char *text, size_t n, struct err *err)
 {
-    uint32_t own = wal_name_parse(name).tli;
-    uint32_t last = 0;
-    if (memchr(text, '\0', n) != NULL)
-        return err_set(err, ERR_INVALID, "%s: not a timeline history (it is not text)", name);
-    unsigned number = 1;
-    for (size_t pos = 0; pos < n; number++) {
-        const char *end = memchr(text + pos, '\n', n - pos);
-        size_t len = end == NULL ? n - pos : (size_t)(end - text) - pos;
-        char line[256]; /* the reason at the end may be cut */
-        (void)snprintf(line, sizeof(line), "%.*s", (int)(len < 255 ? len : 255), text + pos);
-        if (!history_line(line, own, &last))
-            return err_set(err, ERR_INVALID,
-                           "%s: line %u is not \"timeline LSN reason\", or its "
-                           "timeline is out of order",
-                           name, number);
-        pos += len + 1;
-    }
-    if (last == 0)
-        return err_set(err, ERR_INVALID, "%s: holds no parent timeline", name);
-    return true;
+    struct wal_history_entry last;
+    return wal_history_parse(name, text, n, &last, 1, err) > 0;
 }
 
 bool wal_label_check(const char *name, const char *text, size_t n, struct err *err)
