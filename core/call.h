@@ -13,6 +13,8 @@
 
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t now_ms(void);
+/* Microseconds of the same clock. */
+int64_t now_us(void);
 
 #define DEADLINE_NONE INT64_MAX
 

@@ -10,6 +10,7 @@ static void set_text(struct err *e, enum err_code code, const char *fmt, va_list
     e->code = code;
     e->sys_errno = 0;
     e->retry_after_ms = 0;
+    e->remote[0] = e->request[0] = '\0';
     (void)vsnprintf(e->text, sizeof(e->text), fmt, ap);
 }
 
@@ -108,6 +109,8 @@ const char *err_name(enum err_code code)
         return "not empty";
     case ERR_FROZEN:
         return "frozen";
+    case ERR_NO_ATTRIBUTE:
+        return "no attribute";
     }
     return "unknown";
 }
@@ -137,6 +140,7 @@ bool err_transient(enum err_code code)
     case ERR_BUSY:
     case ERR_NOT_EMPTY:
     case ERR_FROZEN:
+    case ERR_NO_ATTRIBUTE:
         return false;
     }
     return false;

@@ -26,18 +26,22 @@ enum err_code {
     ERR_DENIED,      /* refused by walefs' own rules: read-only, deletion not allowed */
     ERR_NO_SPACE,    /* local disk, quota or the store is full */
     ERR_NO_MEMORY,
-    ERR_LOCAL,       /* a local system call failed; sys_errno has the reason */
-    ERR_UNSUPPORTED, /* this store or this kind of file cannot do that */
-    ERR_STALE,       /* this inode is not the one of that name any more: look the name up again */
-    ERR_BUSY,        /* not now: somebody uses it, or it is past the moment */
-    ERR_NOT_EMPTY,   /* a directory that still has something in it */
-    ERR_FROZEN,      /* the object is in an archive storage class and must be restored first */
+    ERR_LOCAL,        /* a local system call failed; sys_errno has the reason */
+    ERR_UNSUPPORTED,  /* this store or this kind of file cannot do that */
+    ERR_STALE,        /* this inode is not the one of that name any more: look the name up again */
+    ERR_BUSY,         /* not now: somebody uses it, or it is past the moment */
+    ERR_NOT_EMPTY,    /* a directory that still has something in it */
+    ERR_FROZEN,       /* the object is in an archive storage class and must be restored first */
+    ERR_NO_ATTRIBUTE, /* the file has no extended attribute of that name */
 };
+#define ERR_CODES (ERR_NO_ATTRIBUTE + 1) /* how many there are */
 
 struct err {
     enum err_code code;
     int sys_errno;           /* when a system call failed, else 0 */
     uint32_t retry_after_ms; /* what the store asked for, 0 when it did not */
+    char remote[64];         /* the store's own code for it ("SlowDown"), "" without one */
+    char request[96];        /* the store's name for the request, "" without one */
     char text[640];          /* one line: what, on which object, why, what to do */
 };
 

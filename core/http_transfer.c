@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/http_impl.h"
+#include "core/metrics.h"
 
 static ssize_t body_bytes(struct http_exchange *x, char *out, size_t n)
 {
@@ -41,6 +42,7 @@ static size_t on_send(char *out, size_t size, size_t count, void *arg)
     if (x->md5 != NULL)
         (void)EVP_DigestUpdate(x->md5, out, (size_t)n);
     x->body_pos += (uint64_t)n;
+    metrics_add(COUNT_S3_SENT_BYTES, (uint64_t)n);
     return (size_t)n;
 }
 
@@ -112,6 +114,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
     struct http_exchange *x = arg;
     size_t n = size * count;
     x->events++;
+    metrics_add(COUNT_S3_RECEIVED_BYTES, n);
     size_t direct = n < x->dst_left ? n : x->dst_left;
     if (x->pending_pos > 0 && x->pending_pos == x->pending.len)
         x->pending_pos = x->pending.len = 0;

@@ -1,6 +1,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "core/metrics.h"
 #include "core/openpgp_internal.h"
 
 #define LOG_MAX_BYTES (64 * 1024)
@@ -77,7 +78,10 @@ bool openpgp_encrypt(struct openpgp *pgp, struct source *plain, struct sink *out
         return err_set(err, ERR_INVALID, "no key to encrypt to is configured");
     struct gpg_run_options options = openpgp_run_options(pgp, call);
     options.contexts = &pgp->encrypting;
-    return gpg_encrypt(&options, pgp->recipients, plain, out, err);
+    int64_t begun_us = now_us();
+    bool ok = gpg_encrypt(&options, pgp->recipients, plain, out, err);
+    metrics_work(WORK_ENCRYPT, ok ? ERR_NONE : err->code, now_us() - begun_us);
+    return ok;
 }
 
 bool openpgp_decrypt(struct openpgp *pgp, struct source *in, struct sink *out,
@@ -89,7 +93,10 @@ bool openpgp_decrypt(struct openpgp *pgp, struct source *in, struct sink *out,
         options.home = gpg_home_path(pgp->unlocked);
         options.passphrase = &pgp->passphrase;
     }
-    return gpg_decrypt(&options, in, out, err);
+    int64_t begun_us = now_us();
+    bool ok = gpg_decrypt(&options, in, out, err);
+    metrics_work(WORK_DECRYPT, ok ? ERR_NONE : err->code, now_us() - begun_us);
+    return ok;
 }
 
 /* ---- the trial ---- */

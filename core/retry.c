@@ -4,9 +4,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "core/log.h"
+#include "core/metrics.h"
+#include "core/outage.h"
 
-#define LOG_EVERY_MS 10000
+static struct outage trouble = OUTAGE_INIT("the store answers again");
 
 void retry_init(struct retry *r, unsigned max_tries)
 {
@@ -34,6 +35,11 @@ static bool give_up(const struct retry *r, struct err *err)
     return false;
 }
 
+void retry_not_needed(void)
+{
+    outage_over(&trouble, now_ms());
+}
+
 bool retry_again(struct retry *r, const struct call *call, struct err *err)
 {
     r->tries++;
@@ -48,11 +54,10 @@ bool retry_again(struct retry *r, const struct call *call, struct err *err)
     if (delay >= call_left_ms(call))
         return give_up(r, err);
     /* the first word of trouble; who waits for long says so itself, where the request ends */
-    static struct log_gate gate;
-    uint32_t held_back;
-    if (log_gate_open(&gate, LOG_EVERY_MS, &held_back))
-        log_warn("%s; trying again (%u more such failures)", err->text, held_back);
+    const struct log_details details = {.err = err};
+    outage_failure(&trouble, LOG_LEVEL_WARN, &details, "trying again");
     if (!cancel_sleep_ms(call->cancel, delay))
         return err_set(err, ERR_CANCELLED, "interrupted");
+    metrics_add(COUNT_S3_RETRIES, 1);
     return true;
 }

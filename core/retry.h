@@ -28,4 +28,7 @@ uint32_t retry_delay_ms(const struct retry *r, uint32_t retry_after_ms, uint32_t
  * tried), or when the call was cancelled (ERR_CANCELLED). Blocks. */
 bool retry_again(struct retry *r, const struct call *call, struct err *err);
 
+/* A try has succeeded: logs that the trouble is over, if there was any. Cheap. */
+void retry_not_needed(void);
+
 #endif

@@ -1,5 +1,6 @@
 #include "core/s3_error.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,9 +109,21 @@ static const struct meaning {
     {"InvalidStorageClass", ERR_INVALID, false, "check the storage class"},
 };
 
+#define MEANINGS (sizeof(meanings) / sizeof(meanings[0]))
+enum { COUNTED_OTHER = MEANINGS, COUNTED_NONE, COUNTED };
+static _Atomic uint64_t counted[COUNTED];
+
+const char *s3_error_counted(size_t i, uint64_t *count)
+{
+    if (i >= COUNTED)
+        return NULL;
+    *count = atomic_load(&counted[i]);
+    return i == COUNTED_OTHER ? "other" : i == COUNTED_NONE ? "none" : meanings[i].code;
+}
+
 static const struct meaning *lookup(const char *code)
 {
-    for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
+    for (size_t i = 0; i < MEANINGS; i++) {
         if (strcmp(meanings[i].code, code) == 0)
             return &meanings[i];
     }
@@ -156,9 +169,13 @@ static bool not_s3(const struct s3_error *e, const char *what, struct err *err, 
 bool s3_error_to_err(const struct s3_error *e, const char *what, const char *our_time,
                      struct err *err, bool *again)
 {
+    const struct meaning *known = e->readable ? lookup(e->code) : NULL;
+    size_t place = known != NULL ? (size_t)(known - meanings)
+                   : e->readable ? COUNTED_OTHER
+                                 : COUNTED_NONE;
+    atomic_fetch_add(&counted[place], 1);
     if (!e->readable)
         return not_s3(e, what, err, again);
-    const struct meaning *known = lookup(e->code);
     struct meaning m = known != NULL ? *known : by_status(e->status);
     char hint[256];
     (void)snprintf(hint, sizeof(hint), "%s%s", m.hint != NULL ? "; " : "",
@@ -176,5 +193,7 @@ bool s3_error_to_err(const struct s3_error *e, const char *what, const char *our
     err_set(err, m.err, "%s: %s%s%s (HTTP %d%s%s)%s", what, e->code,
             e->message[0] != '\0' ? ": " : "", e->message, e->status,
             e->request_id[0] != '\0' ? ", request " : "", e->request_id, hint);
+    strcpy(err->remote, e->code);
+    strcpy(err->request, e->request_id);
     return false;
 }

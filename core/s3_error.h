@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/err.h"
 
@@ -31,5 +32,10 @@ void s3_error_field(char *out, size_t cap, const char *text, size_t n);
  * with. Returns false. */
 bool s3_error_to_err(const struct s3_error *e, const char *what, const char *our_time,
                      struct err *err, bool *again);
+
+/* How often s3_error_to_err has met each code: the Ith one and its *COUNT, NULL behind the last.
+ * Codes that mean nothing here are counted together as "other", answers that are not S3's as
+ * "none". Any thread. */
+const char *s3_error_counted(size_t i, uint64_t *count);
 
 #endif

@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "core/metrics.h"
 #include "core/retry.h"
 #include "core/s3.h"
 
@@ -268,8 +269,16 @@ static bool refused(const struct s3_request *req, struct s3_reply *reply, const 
     return false;
 }
 
-bool s3_attempt(struct s3 *s3, const struct s3_request *req, const char *payload_hex,
-                const struct call *call, struct s3_reply *reply, struct err *err, bool *again)
+static enum metric_work work_of(const char *method)
+{
+    return method[0] == 'G'   ? WORK_GET
+           : method[0] == 'D' ? WORK_DELETE
+           : method[1] == 'O' ? WORK_POST
+                              : WORK_PUT;
+}
+
+static bool attempt(struct s3 *s3, const struct s3_request *req, const char *payload_hex,
+                    const struct call *call, struct s3_reply *reply, struct err *err, bool *again)
 {
     struct signed_request r = {.line_count = 0};
     *again = false;
@@ -300,6 +309,15 @@ bool s3_attempt(struct s3 *s3, const struct s3_request *req, const char *payload
     return req->accept == NULL || req->accept(req->accept_arg, reply, err, again);
 }
 
+bool s3_attempt(struct s3 *s3, const struct s3_request *req, const char *payload_hex,
+                const struct call *call, struct s3_reply *reply, struct err *err, bool *again)
+{
+    int64_t begun_us = now_us();
+    bool ok = attempt(s3, req, payload_hex, call, reply, err, again);
+    metrics_work(work_of(req->method), ok ? ERR_NONE : err->code, now_us() - begun_us);
+    return ok;
+}
+
 bool s3_perform(struct s3 *s3, const struct s3_request *req, const struct call *call,
                 struct s3_reply *reply, struct err *err)
 {
@@ -313,8 +331,10 @@ bool s3_perform(struct s3 *s3, const struct s3_request *req, const struct call *
         return err_context(err, "%s", req->what);
     for (;;) {
         bool again = false;
-        if (s3_attempt(s3, req, payload_hex, call, reply, err, &again))
+        if (s3_attempt(s3, req, payload_hex, call, reply, err, &again)) {
+            retry_not_needed();
             return true;
+        }
         s3_reply_free(reply);
         if (!again)
             return false;

@@ -255,7 +255,14 @@ static bool json_open(struct fs *fs, struct node *node, int flags, pid_t pid,
     return *handle != NULL;
 }
 
-static const struct node_ops json_ops = {.getattr = json_getattr, .open = json_open};
+static bool json_xattrs(struct fs *fs, struct node *node, struct xattr_list *list,
+                        const struct call *call, struct err *err)
+{
+    return backup_xattrs_of_sentinel(fs, backup_of(node), list, call, err);
+}
+
+static const struct node_ops json_ops = {
+    .getattr = json_getattr, .open = json_open, .xattrs = json_xattrs};
 
 /* ---- tar/ ---- */
 
@@ -336,7 +343,15 @@ static bool tar_open(struct fs *fs, struct node *node, int flags, pid_t pid, str
     return *handle != NULL;
 }
 
-static const struct node_ops tar_ops = {.getattr = tar_getattr, .open = tar_open};
+static bool tar_xattrs(struct fs *fs, struct node *node, struct xattr_list *list,
+                       const struct call *call, struct err *err)
+{
+    return content_of(node, call, err) != NULL &&
+           backup_xattrs_of_partition(fs, backup_of(node), place_of(node), list, call, err);
+}
+
+static const struct node_ops tar_ops = {
+    .getattr = tar_getattr, .open = tar_open, .xattrs = tar_xattrs};
 
 /* ---- pgdata/ ---- */
 
@@ -428,6 +443,15 @@ static bool tree_open(struct fs *fs, struct node *node, int flags, pid_t pid,
     return *handle != NULL;
 }
 
+static bool tree_xattrs(struct fs *fs, struct node *node, struct xattr_list *list,
+                        const struct call *call, struct err *err)
+{
+    (void)fs;
+    const struct backup_content *c = content_of(node, call, err);
+    return c != NULL &&
+           backup_xattrs_of_member(c, backup_tree_at(c->tree, place_of(node))->facts, list, err);
+}
+
 static bool tree_readlink(struct fs *fs, struct node *node, char *out, size_t cap,
                           const struct call *call, struct err *err)
 {
@@ -443,5 +467,6 @@ static const struct node_ops tree_dir_ops = {.getattr = tree_getattr,
                                              .lookup = tree_lookup,
                                              .list = tree_list,
                                              .entry_of_item = tree_entry_of_item};
-static const struct node_ops tree_file_ops = {.getattr = tree_getattr, .open = tree_open};
+static const struct node_ops tree_file_ops = {
+    .getattr = tree_getattr, .open = tree_open, .xattrs = tree_xattrs};
 static const struct node_ops tree_link_ops = {.getattr = tree_getattr, .readlink = tree_readlink};

@@ -38,6 +38,14 @@ const struct backup_content *backup_await(struct fs *fs, struct backup *b, int64
 struct handle *backup_reader_new(struct fs *fs, struct node *node, struct backup *b,
                                  const struct backup_content *content, size_t partition,
                                  uint64_t offset, uint64_t size, struct err *err);
+/* Extended attributes of backup.json, of the partition at PLACE, and of a file of the tree. */
+bool backup_xattrs_of_sentinel(struct fs *fs, const struct backup *b, struct xattr_list *list,
+                               const struct call *call, struct err *err);
+bool backup_xattrs_of_partition(struct fs *fs, const struct backup *b, size_t place,
+                                struct xattr_list *list, const struct call *call, struct err *err);
+bool backup_xattrs_of_member(const struct backup_content *c, const struct member *m,
+                             struct xattr_list *list, struct err *err);
+
 /* A handle for a text of N bytes. */
 struct handle *backup_text_new(struct fs *fs, struct node *node, const char *text, size_t n,
                                struct err *err);

@@ -30,6 +30,8 @@ int fs_errno(const struct err *err)
         return ENOTEMPTY;
     case ERR_STALE:
         return ESTALE;
+    case ERR_NO_ATTRIBUTE:
+        return ENODATA;
     case ERR_NONE: /* a failure that forgot its reason: never success, never absence */
     case ERR_NO_BUCKET:
     case ERR_THROTTLED:

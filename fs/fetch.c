@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/log.h"
+#include "core/metrics.h"
 #include "core/spool.h"
 #include "core/waiter.h"
 #include "core/wal_check.h"
@@ -161,6 +161,7 @@ static void evict(struct fetcher *f)
         if (victim == NULL)
             return;
         unlink_entry(f, victim);
+        metrics_add(COUNT_CACHE_EVICTIONS, 1);
     }
 }
 
@@ -276,8 +277,10 @@ static struct entry *prepare(struct fetcher *f, const char *name, bool backgroun
         return NULL;
     e->refs = 1;
     e->background = background;
-    if (background)
+    if (background) {
         f->ahead_running++;
+        metrics_add(COUNT_CACHE_PREFETCHES, 1);
+    }
     return e;
 }
 
@@ -377,6 +380,7 @@ static struct plain *get_once(struct fetcher *f, const char *name, const struct 
     pthread_mutex_lock(&f->lock);
     struct entry *e = find(f, name);
     *again = e != NULL && e->running;
+    metrics_add(e == NULL ? COUNT_CACHE_MISSES : *again ? COUNT_CACHE_JOINS : COUNT_CACHE_HITS, 1);
     if (e == NULL) {
         e = prepare(f, name, false);
         start = e != NULL;

@@ -14,6 +14,7 @@
 #include "fs/status.h"
 #include "fs/wal.h"
 #include "fs/wal_delete.h"
+#include "fs/xattr.h"
 
 static bool refuse(struct err *err, const char *what)
 {
@@ -100,7 +101,8 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
     fs->backup_set = fs->fetcher == NULL ? NULL : backup_set_new(&backups, err);
     fs->wal_delete = fs->backup_set == NULL ? NULL : wal_delete_new(fs, err);
     fs->dumps = fs->wal_delete == NULL ? NULL : dumps_new(err);
-    fs->status = fs->dumps == NULL ? NULL : status_new(err);
+    fs->xattrs = fs->dumps == NULL ? NULL : xattr_cache_new(err);
+    fs->status = fs->xattrs == NULL ? NULL : status_new(fs, err);
     if (fs->status == NULL)
         goto fail;
     struct node *top = inode_get(fs->inodes, INODE_ROOT);
@@ -123,6 +125,7 @@ void fs_stop(struct fs *fs)
     cancel_fire(&fs->stop);
     wal_delete_stop(fs->wal_delete);
     new_backups_stop(fs);
+    status_stop(fs->status);
     fetcher_stop(fs->fetcher);
     backup_set_stop(fs->backup_set);
 }
@@ -137,6 +140,7 @@ void fs_free(struct fs *fs)
     inode_table_free(fs->inodes);
     dumps_free(fs->dumps);
     status_free(fs->status);
+    xattr_cache_free(fs->xattrs);
     wal_delete_free(fs->wal_delete);
     backup_set_free(fs->backup_set);
     fetcher_free(fs->fetcher);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "core/buf.h"
 #include "core/call.h"
 #include "core/openpgp.h"
 #include "core/pool.h"
@@ -16,6 +17,13 @@ struct fs;
 struct handle;
 struct dir;
 struct partition_pin;
+
+/* What status/ says of the mount: texts, borrowed, each may be NULL. Never a secret. */
+struct fs_about {
+    const char *identity; /* as whom the store is asked */
+    const char *keys;     /* to which new objects are encrypted */
+    const char *config;   /* the whole of status/config */
+};
 
 struct fs_options {
     struct store *store; /* borrowed, like pgp and pool: they outlive the file system */
@@ -33,6 +41,7 @@ struct fs_options {
     uint64_t cache_bytes;
     unsigned prefetch;
     uint64_t partition_bytes; /* of base backups that are written */
+    struct fs_about about;
 };
 
 struct fs *fs_new(const struct fs_options *options, struct err *err);
@@ -125,6 +134,14 @@ bool fs_rmdir(struct fs *fs, uint64_t parent, const char *name, const struct cal
 /* A symlink's target, cut to CAP with its NUL. */
 bool fs_readlink(struct fs *fs, uint64_t id, char *out, size_t cap, const struct call *call,
                  struct err *err);
+
+/* Extended attributes, appended to OUT: the names, each with its NUL; the value, without. What is
+ * not below "user." is ERR_UNSUPPORTED, and what the file does not have ERR_NO_ATTRIBUTE, without
+ * asking the store. */
+bool fs_listxattr(struct fs *fs, uint64_t id, struct buf *out, const struct call *call,
+                  struct err *err);
+bool fs_getxattr(struct fs *fs, uint64_t id, const char *name, struct buf *out,
+                 const struct call *call, struct err *err);
 
 bool fs_unlink(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
                struct err *err);

@@ -205,13 +205,6 @@ static int make_watch(const struct fuse_server *s)
     return fd;
 }
 
-static int64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 /* Receives requests and passes them to TAKE until the mount ends or is to end. For LINGER_US
  * after a request it looks for the next one without sleeping. */
 static bool receive(struct fuse_server *s, int watch, int64_t linger_us,

@@ -9,6 +9,7 @@
 
 #include "core/backup_facts.h"
 #include "core/log.h"
+#include "core/metrics.h"
 #include "core/spool.h"
 #include "core/waiter.h"
 #include "fs/backups.h"
@@ -158,7 +159,11 @@ bool new_backup_fail(struct new_backup *nb, const struct err *reason, struct err
     pthread_cond_broadcast(&nb->changed);
     pthread_mutex_unlock(&nb->lock);
     if (first) {
-        log_error("the base backup %s has failed, and nothing of it is kept: %s", nb->label,
+        char path[INODE_NAME_MAX + 16];
+        (void)snprintf(path, sizeof(path), "basebackups/%s", nb->label);
+        const struct log_details details = {.op = "backup", .path = path, .err = &given};
+        log_event(LOG_LEVEL_ERROR, &details,
+                  "the base backup %s has failed, and nothing of it is kept: %s", nb->label,
                   given.text);
         cancel_fire(&nb->cancel);
         if (!pool_submit(nb->fs->opt.pool, cleanup_job, new_backup_ref(nb), &ignored))
@@ -398,9 +403,24 @@ static bool commit_all(struct new_backup *nb, struct backup_write *w, struct nod
     return ok;
 }
 
+void new_backups_each(struct fs *fs, void (*fn)(void *arg, const char *label, int64_t made_s),
+                      void *arg)
+{
+    pthread_mutex_lock(&fs->new_backups_lock);
+    for (struct new_backup *nb = fs->new_backups; nb != NULL; nb = nb->next) {
+        pthread_mutex_lock(&nb->lock);
+        bool writing = !nb->failed && !nb->committed;
+        pthread_mutex_unlock(&nb->lock);
+        if (writing)
+            fn(arg, nb->label, nb->made_s);
+    }
+    pthread_mutex_unlock(&fs->new_backups_lock);
+}
+
 bool new_backup_commit(struct new_backup *nb, struct err *err)
 {
     size_t count;
+    int64_t begun_us = now_us();
     struct err reason = ERR_INIT;
     struct backup_write *w = NULL;
     struct node **nodes = all_nodes(nb, &count, &reason);
@@ -422,6 +442,7 @@ bool new_backup_commit(struct new_backup *nb, struct err *err)
     }
     if (w != NULL)
         new_backup_give(nb);
+    metrics_work(WORK_BACKUP, ok ? ERR_NONE : reason.code, now_us() - begun_us);
     if (!ok)
         return new_backup_fail(nb, &reason, err);
     leave_tree(nb);

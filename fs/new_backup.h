@@ -80,6 +80,10 @@ bool new_backup_rename(struct fs *fs, struct node *top, const char *new_name,
                        const struct call *call, struct err *err);
 bool new_backup_rmdir(struct fs *fs, struct node *top, const struct call *call, struct err *err);
 
+/* Calls FN for each that is being written, with the lock of all held: it must not block. */
+void new_backups_each(struct fs *fs, void (*fn)(void *arg, const char *label, int64_t made_s),
+                      void *arg);
+
 void new_backups_stop(struct fs *fs); /* fails all; before pool_free */
 void new_backups_free(struct fs *fs); /* after it */
 

@@ -9,6 +9,8 @@
 #include "fs/persist.h"
 #include "fs/stage.h"
 
+struct xattr_list;
+
 struct fs {
     struct fs_options opt;
     struct inode_table *inodes;
@@ -21,6 +23,7 @@ struct fs {
     struct node *status_dir; /* a reference */
     struct status *status;
     struct dumps *dumps;
+    struct xattr_cache *xattrs;
     struct backup_set *backup_set;
     struct wal_delete *wal_delete;
     pthread_mutex_t new_backups_lock;
@@ -64,6 +67,10 @@ struct node_ops {
                  const struct call *, struct err *);
     bool (*readlink)(struct fs *, struct node *, char *out, size_t cap, const struct call *,
                      struct err *);
+
+    /* All extended attributes: adds them to the list, which is empty; see xattr.h. */
+    bool (*xattrs)(struct fs *, struct node *, struct xattr_list *, const struct call *,
+                   struct err *);
 
     /* for directories */
     bool (*lookup)(struct fs *, struct node *dir, const char *name, pid_t pid, struct fs_entry *,

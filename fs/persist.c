@@ -1,6 +1,8 @@
 #include "fs/persist.h"
 
-#include "core/log.h"
+#include <stdio.h>
+
+#include "core/outage.h"
 
 #define FIRST_PAUSE_MS 200
 #define LONGEST_PAUSE_MS 3000
@@ -10,6 +12,9 @@
  * is joined, a small request that has hung is better sent anew. */
 #define FIRST_ATTEMPT_MS 3000
 #define LONGEST_ATTEMPT_MS 60000
+
+/* Of all that wait. */
+static struct outage outage = OUTAGE_INIT("the archive answers again");
 
 static int64_t min_ms(int64_t a, int64_t b)
 {
@@ -22,6 +27,8 @@ bool persist(const struct persistence *p, const char *what, const struct call *c
     int64_t begun_ms = now_ms(), next_log_ms = begun_ms;
     int64_t pause_ms = FIRST_PAUSE_MS, attempt_ms = FIRST_ATTEMPT_MS;
     struct call whole = *call;
+    char waiting[256];
+    bool said = false; /* in the log */
     if (!p->hard)
         whole.deadline_ms = min_ms(whole.deadline_ms, begun_ms + p->soft_timeout_ms);
 
@@ -29,7 +36,8 @@ bool persist(const struct persistence *p, const char *what, const struct call *c
         struct call once = whole;
         once.deadline_ms = min_ms(whole.deadline_ms, now_ms() + attempt_ms);
         if (attempt(arg, &once, err)) {
-            if (next_log_ms != begun_ms)
+            outage_over(&outage, now_ms());
+            if (said)
                 log_info("%s: answered after waiting %lld s", what,
                          (long long)(now_ms() - begun_ms) / 1000);
             return true;
@@ -45,7 +53,10 @@ bool persist(const struct persistence *p, const char *what, const struct call *c
             return err_context(err, "%s: given up after %lld s", what,
                                (long long)(now_ms() - begun_ms) / 1000);
         if (now_ms() >= next_log_ms) {
-            log_warn("%s: waiting%s: %s", what, p->hard ? "" : " (soft)", err->text);
+            const struct log_details details = {.op = "wait", .path = what, .err = err};
+            (void)snprintf(waiting, sizeof(waiting), "%s: waiting%s", what,
+                           p->hard ? "" : " (soft)");
+            said = outage_failure(&outage, LOG_LEVEL_WARN, &details, waiting) || said;
             next_log_ms = now_ms() + LOG_EVERY_MS;
         }
         if (!cancel_sleep_ms(call->cancel, min_ms(pause_ms, left_ms)))

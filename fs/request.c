@@ -20,10 +20,14 @@ void request_table_destroy(struct request_table *t)
     pthread_mutex_destroy(&t->lock);
 }
 
-void request_begin(struct request_table *t, struct request *r, bool publishing)
+void request_begin(struct request_table *t, struct request *r, enum metric_work work,
+                   bool publishing)
 {
     cancel_init(&r->cancel);
     r->call = (struct call){.cancel = &r->cancel, .deadline_ms = DEADLINE_NONE};
+    r->work = work;
+    r->outcome = ERR_NONE;
+    r->begun_us = now_us();
     r->publishing = publishing;
     r->prev = NULL;
     pthread_mutex_lock(&t->lock);
@@ -50,6 +54,7 @@ void request_end(struct request_table *t, struct request *r)
     pthread_cond_broadcast(&t->ended);
     pthread_mutex_unlock(&t->lock);
     cancel_destroy(&r->cancel);
+    metrics_work(r->work, r->outcome, now_us() - r->begun_us);
 }
 
 void request_interrupt(struct request_table *t, uint64_t number, bool dying)

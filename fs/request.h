@@ -7,11 +7,15 @@
 #define WALEFS_FS_REQUEST_H
 
 #include "core/call.h"
+#include "core/metrics.h"
 
 struct request {
     struct cancel cancel;
     struct call call; /* with that cancel */
     uint64_t number;
+    enum metric_work work;
+    enum err_code outcome; /* for the metrics: set by who answers with an error */
+    int64_t begun_us;
     bool publishing; /* may finish for a while when the mount ends */
     struct request *next, *prev;
 };
@@ -27,8 +31,9 @@ struct request_table {
 void request_table_init(struct request_table *t);
 void request_table_destroy(struct request_table *t);
 
-/* R lives in the caller's frame until request_end. */
-void request_begin(struct request_table *t, struct request *r, bool publishing);
+/* R lives in the caller's frame until request_end, which counts it as WORK. */
+void request_begin(struct request_table *t, struct request *r, enum metric_work work,
+                   bool publishing);
 void request_end(struct request_table *t, struct request *r);
 
 /* Cancels the request of that number, if it is still there. One that publishes, which is bounded

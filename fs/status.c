@@ -2,94 +2,107 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "fs/backups.h"
+#include "fs/status_file.h"
+#include "fs/wal_survey.h"
 
 /* How long a reader waits for the store. */
 #define PATIENCE_MS 2000
-
-enum { INCOMPLETE, FILES };
+/* Who reads status/metrics, which is often, does not wait; lists are asked for anew this seldom. */
+#define METRICS_AGE_MS 300000
 
 struct status {
-    pthread_mutex_t lock;
-    struct {
-        char *text; /* lock: what was last made; NULL before */
-        int64_t made_s;
-    } last[FILES];
+    struct survey *surveys[STATUS_SOURCES];
 };
 
-struct status *status_new(struct err *err)
+/* ---- what is asked of the store ---- */
+
+static void *make_wal(void *arg, const struct call *call, struct err *err)
+{
+    return wal_survey(arg, call, err);
+}
+
+static void free_wal(void *data)
+{
+    wal_census_free(data);
+}
+
+static void *make_backups(void *arg, const struct call *call, struct err *err)
+{
+    struct fs *fs = arg;
+    return backup_set_catalog(fs->backup_set, 0, call, err);
+}
+
+static void free_backups(void *data)
+{
+    catalog_unref(data);
+}
+
+static const struct {
+    void *(*make)(void *arg, const struct call *call, struct err *err);
+    void (*free_result)(void *);
+} sources[STATUS_SOURCES] = {[SOURCE_WAL] = {make_wal, free_wal},
+                             [SOURCE_BACKUPS] = {make_backups, free_backups},
+                             [SOURCE_INCOMPLETE] = {status_make_incomplete, free}};
+
+struct status *status_new(struct fs *fs, struct err *err)
 {
     struct status *s = calloc(1, sizeof(*s));
-    if (s == NULL)
+    if (s == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
-    else
-        pthread_mutex_init(&s->lock, NULL);
+        return NULL;
+    }
+    for (size_t i = 0; i < STATUS_SOURCES; i++) {
+        const struct survey_options options = {.pool = fs->opt.pool,
+                                               .arg = fs,
+                                               .make = sources[i].make,
+                                               .free_result = sources[i].free_result};
+        s->surveys[i] = survey_new(&options, err);
+        if (s->surveys[i] == NULL) {
+            status_free(s);
+            return NULL;
+        }
+    }
     return s;
+}
+
+void status_stop(struct status *s)
+{
+    for (size_t i = 0; s != NULL && i < STATUS_SOURCES; i++)
+        survey_stop(s->surveys[i]);
 }
 
 void status_free(struct status *s)
 {
-    if (s == NULL)
-        return;
-    for (size_t i = 0; i < FILES; i++)
-        free(s->last[i].text);
-    pthread_mutex_destroy(&s->lock);
+    for (size_t i = 0; s != NULL && i < STATUS_SOURCES; i++)
+        survey_free(s->surveys[i]);
     free(s);
 }
 
-static void print_time(FILE *out, int64_t when_s)
-{
-    char text[32];
-    struct tm tm;
-    time_t t = (time_t)when_s;
-    gmtime_r(&t, &tm);
-    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
-    fputs(text, out);
-}
+/* ---- the files ---- */
 
-/* ---- incomplete: backups without a sentinel ---- */
-
-static void print_incomplete(FILE *out, const char *name, const struct backup_objects *o)
-{
-    int64_t first_s = INT64_MAX, last_s = 0, now_s = time(NULL);
-    for (size_t i = 0; i < o->count; i++) {
-        first_s = o->objects[i].mtime_s < first_s ? o->objects[i].mtime_s : first_s;
-        last_s = o->objects[i].mtime_s > last_s ? o->objects[i].mtime_s : last_s;
-    }
-    fprintf(out, "%s\t%zu\t%" PRIu64 "\t", name, o->count, o->size);
-    print_time(out, first_s);
-    fprintf(out, "\t%" PRId64 "\t%" PRId64 "\n", now_s - first_s, now_s - last_s);
-}
-
-static bool make_incomplete(struct fs *fs, FILE *out, const struct call *call, struct err *err)
-{
-    struct catalog *c = backup_set_catalog(fs->backup_set, CATALOG_MAX_AGE_MS, call, err);
-    bool ok = c != NULL;
-    if (ok)
-        fputs("backup\tobjects\tbytes\tbegun\tage_s\tidle_s\n", out);
-    for (size_t i = 0; ok && i < c->incomplete_count; i++) {
-        struct backup_objects objects;
-        ok = backup_objects_load(fs->opt.store, c->incomplete[i].name, &objects, call, err);
-        if (ok && objects.count > 0) /* else it is gone meanwhile, or is a sentinel only */
-            print_incomplete(out, c->incomplete[i].name, &objects);
-        if (ok)
-            backup_objects_free(&objects);
-    }
-    catalog_unref(c);
-    return ok;
-}
-
-/* ---- files ---- */
+#define BIT(source) (1u << (source))
 
 static const struct {
     const char *name;
-    bool (*make)(struct fs *, FILE *out, const struct call *, struct err *);
-} files[FILES] = {[INCOMPLETE] = {"incomplete", make_incomplete}};
+    void (*print)(FILE *out, const struct status_view *v);
+    unsigned waits_for; /* sources */
+    unsigned looks_at;  /* sources that are taken as they are */
+    bool dated;         /* shows one source, whose age is its first line */
+} files[] = {
+    {"summary", status_print_summary, BIT(SOURCE_WAL) | BIT(SOURCE_BACKUPS), 0, false},
+    {"backups", status_print_backups, BIT(SOURCE_BACKUPS), 0, true},
+    {"wal", status_print_wal, BIT(SOURCE_WAL), 0, true},
+    {"incomplete", status_print_incomplete, BIT(SOURCE_INCOMPLETE), 0, true},
+    {"metrics", status_print_metrics, 0, BIT(SOURCE_WAL) | BIT(SOURCE_BACKUPS), false},
+    {"config", status_print_config, 0, 0, false},
+    {"log", status_print_log, 0, 0, false},
+};
+#define FILES (sizeof(files) / sizeof(files[0]))
 
 static size_t place_of_name(const char *name)
 {
@@ -99,62 +112,60 @@ static size_t place_of_name(const char *name)
     return i;
 }
 
-/* File I anew. NULL on failure. The caller frees it. */
-static char *make_text(struct fs *fs, size_t i, const struct call *call, struct err *err)
+static void look(struct status_view *v, size_t file, const struct call *call)
 {
-    char *text = NULL;
-    size_t n;
-    FILE *out = open_memstream(&text, &n);
-    if (out == NULL) {
-        err_set(err, ERR_NO_MEMORY, "out of memory");
-        return NULL;
-    }
-    bool ok = files[i].make(fs, out, call, err);
-    if (fclose(out) != 0 && ok)
-        ok = err_set(err, ERR_NO_MEMORY, "out of memory");
-    if (ok)
-        return text;
-    free(text);
-    return NULL;
-}
-
-/* What a reader gets: the age of the data, then the data. The caller frees it. */
-static char *shown_text(struct fs *fs, size_t i, const struct call *call, struct err *err)
-{
-    struct status *s = fs->status;
-    struct err why = ERR_INIT;
+    struct status *s = v->fs->status;
     struct call patient = *call;
-    char *shown = NULL;
-    size_t n;
     if (patient.deadline_ms > now_ms() + PATIENCE_MS)
         patient.deadline_ms = now_ms() + PATIENCE_MS;
-    char *fresh = make_text(fs, i, &patient, &why);
-    int64_t now_s = time(NULL);
-    FILE *out = open_memstream(&shown, &n);
-    if (out == NULL) {
-        free(fresh);
-        err_set(err, ERR_NO_MEMORY, "out of memory");
-        return NULL;
+    unsigned waits_for = files[file].waits_for;
+    int64_t since_us = now_us();
+    /* all at once, if there are several */
+    for (size_t i = 0; i < STATUS_SOURCES && (waits_for & (waits_for - 1)) != 0; i++)
+        if ((waits_for & BIT(i)) != 0)
+            survey_result_unref(survey_peek(s->surveys[i], 0));
+    for (size_t i = 0; i < STATUS_SOURCES; i++) {
+        if ((waits_for & BIT(i)) != 0)
+            v->of[i].result =
+                survey_get(s->surveys[i], since_us, &v->of[i].stale, &patient, &v->of[i].why);
+        else if ((files[file].looks_at & BIT(i)) != 0)
+            v->of[i].result = survey_peek(s->surveys[i], METRICS_AGE_MS);
     }
-    pthread_mutex_lock(&s->lock);
-    if (fresh != NULL) {
-        free(s->last[i].text);
-        s->last[i].text = fresh;
-        s->last[i].made_s = now_s;
-    }
-    if (s->last[i].text == NULL) {
-        fprintf(out, "# not known yet: %s\n", why.text);
-    } else {
+}
+
+static void print_age(FILE *out, const struct status_view *v, size_t file)
+{
+    for (size_t i = 0; i < STATUS_SOURCES; i++) {
+        if ((files[file].waits_for & BIT(i)) == 0)
+            continue;
+        if (v->of[i].result == NULL) {
+            fprintf(out, "# not known yet: %s\n", v->of[i].why.text);
+            continue;
+        }
         fputs("# as of ", out);
-        print_time(out, s->last[i].made_s);
-        if (fresh == NULL)
-            fprintf(out, ", %" PRId64 " s ago: %s", now_s - s->last[i].made_s, why.text);
-        fprintf(out, "\n%s", s->last[i].text);
+        status_as_of(out, v, (enum status_source)i);
+        fputc('\n', out);
     }
-    pthread_mutex_unlock(&s->lock);
-    if (fclose(out) == 0)
-        return shown;
-    free(shown);
+}
+
+/* The caller frees it. */
+static char *make_text(struct fs *fs, size_t file, const struct call *call, struct err *err)
+{
+    struct status_view v = {.fs = fs};
+    char *text = NULL;
+    size_t n;
+    look(&v, file, call);
+    v.now_s = time(NULL);
+    FILE *out = open_memstream(&text, &n);
+    if (out != NULL && files[file].dated)
+        print_age(out, &v, file);
+    if (out != NULL)
+        files[file].print(out, &v);
+    for (size_t i = 0; i < STATUS_SOURCES; i++)
+        survey_result_unref(v.of[i].result);
+    if (out != NULL && fclose(out) == 0)
+        return text;
+    free(text);
     err_set(err, ERR_NO_MEMORY, "out of memory");
     return NULL;
 }
@@ -178,7 +189,7 @@ static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
     node_name(fs->inodes, node, name);
     if ((flags & O_ACCMODE) != O_RDONLY)
         return err_set(err, ERR_DENIED, "status/%s can only be read", name);
-    char *text = shown_text(fs, place_of_name(name), call, err);
+    char *text = make_text(fs, place_of_name(name), call, err);
     *handle = text == NULL ? NULL : backup_text_new(fs, node, text, strlen(text), err);
     free(text);
     return *handle != NULL;

@@ -32,8 +32,10 @@ struct wal_file {
     int64_t waited_ms; /* lock: how long lookups have waited in vain for the store */
 };
 
-/* Metadata of the objects that walefs writes: the plain size in decimal. */
+/* Metadata of the objects that walefs writes: the plain size in decimal, a digest of the plain
+ * content (digest.h). */
 #define WAL_META_SIZE "walefs-size"
+#define WAL_META_DIGEST "walefs-digest"
 
 /* The plain size that an object's metadata tell; false when they do not. */
 bool wal_size_of_meta(const struct store_info *info, uint64_t *size);
@@ -97,5 +99,15 @@ bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t w
 /* Temporaries on this host, for listings: a reference is held while a node is among them. */
 bool wal_dir_keep(struct fs *fs, struct node *node, struct err *err);
 void wal_dir_unkeep(struct fs *fs, struct node *node);
+/* The nodes that are kept, as far as there is room in OUT, each with a reference. */
+size_t wal_dir_kept(struct fs *fs, struct node **out, size_t cap);
+
+/* What is staged on this host and not, or not yet, in the archive. */
+struct wal_backlog {
+    size_t files;
+    uint64_t bytes;
+    bool more; /* than could be counted */
+};
+void wal_backlog(struct fs *fs, struct wal_backlog *out);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/outage.h"
 #include "core/waiter.h"
 #include "core/wal_name.h"
 #include "fs/backups.h"
@@ -189,6 +190,8 @@ static bool delete_batch(struct wal_delete *d, const struct call *call, struct e
     return ok;
 }
 
+static struct outage outage = OUTAGE_INIT("WAL can be deleted again");
+
 static void delete_job(void *arg)
 {
     struct wal_delete *d = arg;
@@ -200,8 +203,11 @@ static void delete_job(void *arg)
         const struct call call = {.cancel = last ? NULL : &d->stop,
                                   .deadline_ms = last ? now_ms() + LAST_ATTEMPT_MS : DEADLINE_NONE};
         bool ok = delete_batch(d, &call, &err);
+        if (ok)
+            outage_over(&outage, now_ms());
         if (!ok && !last && !cancel_fired(&d->stop)) {
-            log_warn("deleting WAL: waiting: %s", err.text);
+            const struct log_details details = {.op = "delete", .err = &err};
+            (void)outage_failure(&outage, LOG_LEVEL_WARN, &details, "deleting WAL: waiting");
             (void)cancel_sleep_ms(&d->stop, RETRY_MS);
         }
         pthread_mutex_lock(&d->lock);

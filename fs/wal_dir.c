@@ -83,6 +83,17 @@ void wal_dir_unkeep(struct fs *fs, struct node *node)
         node_unref(fs->inodes, node);
 }
 
+size_t wal_dir_kept(struct fs *fs, struct node **out, size_t cap)
+{
+    struct wal_dir *d = fs->wal->data;
+    size_t n = 0;
+    pthread_mutex_lock(&d->lock);
+    for (; n < d->kept_count && n < cap; n++)
+        out[n] = node_ref(fs->inodes, d->kept[n]);
+    pthread_mutex_unlock(&d->lock);
+    return n;
+}
+
 static bool dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
                         const struct call *call, struct err *err)
 {

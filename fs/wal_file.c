@@ -1,10 +1,12 @@
 /* A file in wal/ as a node: its attributes, its stage, opening it. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "fs/wal.h"
+#include "fs/xattr.h"
 
 static void *file_new_data(void)
 {
@@ -89,6 +91,23 @@ static bool file_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
         }
     }
     return wal_file_entry(fs, node, out, call, err);
+}
+
+/* What is only staged has no object. */
+static bool file_xattrs(struct fs *fs, struct node *node, struct xattr_list *list,
+                        const struct call *call, struct err *err)
+{
+    struct wal_file *f = node->data;
+    char name[INODE_NAME_MAX + 1], key[STORE_KEY_MAX], what[INODE_NAME_MAX + 8];
+    node_name(fs->inodes, node, name);
+    struct stage *stage = wal_file_stage(f);
+    bool staged = stage != NULL && stage_dirty(stage);
+    stage_unref(stage);
+    if (staged || wal_name_parse(name).kind == WAL_OTHER ||
+        !wal_key_of_name(name, key, sizeof(key)))
+        return true;
+    (void)snprintf(what, sizeof(what), "wal/%s", name);
+    return xattr_add_object_persistently(fs, what, key, list, call, err);
 }
 
 /* ---- stages ---- */
@@ -237,4 +256,4 @@ static bool file_setattr(struct fs *fs, struct node *node, const struct fs_setat
 }
 
 const struct node_ops wal_file_ops = {
-    .getattr = file_getattr, .setattr = file_setattr, .open = file_open};
+    .getattr = file_getattr, .setattr = file_setattr, .open = file_open, .xattrs = file_xattrs};

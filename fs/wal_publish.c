@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/metrics.h"
 #include "core/wal_check.h"
 #include "fs/wal.h"
 #include "fs/wal_delete.h"
 
-#define META_DIGEST "walefs-digest"
 #define COMPARE_CHUNK (256u * 1024u)
 
 static bool check_text(const char *name, enum wal_kind kind, int fd, uint64_t size, struct err *err)
@@ -95,7 +95,7 @@ static bool compare(struct fs *fs, const char *name, const char *key, struct sta
     if (!fs->opt.store->ops->head(fs->opt.store, key, &info, call, err))
         return false;
     uint64_t size;
-    const char *digest = store_meta_get(&info, META_DIGEST);
+    const char *digest = store_meta_get(&info, WAL_META_DIGEST);
     char ours[DIGEST_TEXT_MAX];
     bool same;
     if (wal_size_of_meta(&info, &size) && size != stage_size(stage))
@@ -125,7 +125,7 @@ static bool put(struct fs *fs, const char *name, const char *key, struct stage *
         return err_set(err, ERR_INVALID, "wal/%s was changed while it was being published", name);
     }
     call_progress(call);
-    struct store_meta meta[2] = {{.name = WAL_META_SIZE}, {.name = META_DIGEST}};
+    struct store_meta meta[2] = {{.name = WAL_META_SIZE}, {.name = WAL_META_DIGEST}};
     (void)snprintf(meta[0].value, sizeof(meta[0].value), "%" PRIu64, coded->plain_size);
     (void)snprintf(meta[1].value, sizeof(meta[1].value), "%s", coded->digest);
     const struct store_put what = {
@@ -136,6 +136,8 @@ static bool put(struct fs *fs, const char *name, const char *key, struct stage *
     bool ok = fs->opt.store->ops->put(fs->opt.store, key, &what, NULL, call, err);
     if (ok) {
         stage_saved(stage, version);
+        metrics_add(COUNT_ARCHIVED_BYTES, coded->plain_size);
+        metrics_add(COUNT_ARCHIVED_STORED_BYTES, coded->spool.size);
         log_debug("archived wal/%s: %" PRIu64 " bytes stored as %" PRIu64, name, coded->plain_size,
                   coded->spool.size);
     }
@@ -143,8 +145,8 @@ static bool put(struct fs *fs, const char *name, const char *key, struct stage *
     return ok;
 }
 
-bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t waited_ms,
-                 const struct call *call, struct err *err)
+static bool publish(struct fs *fs, const char *name, struct stage *stage, int64_t waited_ms,
+                    const struct call *call, struct err *err)
 {
     char key[STORE_KEY_MAX];
     uint32_t segment_size;
@@ -182,4 +184,14 @@ bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t w
     if (segment_size != 0)
         fs->segment_size = segment_size;
     return true;
+}
+
+bool wal_publish(struct fs *fs, const char *name, struct stage *stage, int64_t waited_ms,
+                 const struct call *call, struct err *err)
+{
+    int64_t begun_us = now_us();
+    bool ok = publish(fs, name, stage, waited_ms, call, err);
+    metrics_work(WORK_ARCHIVE, ok ? ERR_NONE : err->code, now_us() - begun_us);
+    metrics_mark(ok ? MOMENT_ARCHIVED : MOMENT_ARCHIVE_FAILED);
+    return ok;
 }

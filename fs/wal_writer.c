@@ -311,7 +311,8 @@ static void publish_late(struct fs *fs, struct writer *w)
     struct err err = ERR_INIT;
     const struct call call = {.cancel = &fs->stop, .deadline_ms = DEADLINE_NONE};
     if (!publish(fs, w, stage, &call, &err))
-        log_error("not published, though its writer has gone without an error: %s", err.text);
+        log_event(LOG_LEVEL_ERROR, &(const struct log_details){.op = "publish", .err = &err},
+                  "not published, though its writer has gone without an error: %s", err.text);
 }
 
 static void writer_release(struct fs *fs, struct handle *handle)

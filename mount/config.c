@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -156,12 +157,19 @@ static bool parse_file(struct config *c, const char *url, struct err *err)
     return c->directory != NULL;
 }
 
+static const char *from_settings(struct config *c, const struct settings *s)
+{
+    enum setting_id id = setting_get(s, SET_S3_PREFIX) != NULL ? SET_S3_PREFIX : SET_FILE_PREFIX;
+    c->source_origin = s->of[id].origin;
+    return setting_get(s, id);
+}
+
 static bool source(struct config *c, const struct settings *s, const char *text, struct err *err)
 {
     if (text == NULL || strcmp(text, "-") == 0)
-        text = setting_get(s, SET_S3_PREFIX);
-    if (text == NULL)
-        text = setting_get(s, SET_FILE_PREFIX);
+        text = from_settings(c, s);
+    else
+        c->source_origin = ORIGIN_OPTION;
     if (text == NULL)
         return err_set(err, ERR_INVALID,
                        "no archive is named: give s3://bucket/prefix or "
@@ -301,13 +309,37 @@ static int facility_of(const char *name)
     return -1;
 }
 
-/* In the background there is no stderr. */
+/* WAL-E's words, and "journal"; separated by commas. */
+static bool log_targets(const char *text, bool foreground, unsigned *out)
+{
+    static const char separators[] = ", \t";
+    *out = 0;
+    while (*(text += strspn(text, separators)) != '\0') {
+        size_t n = strcspn(text, separators);
+        if (n == 6 && strncasecmp(text, "stderr", n) == 0)
+            *out |= foreground ? LOG_TO_STDERR : LOG_TO_SYSLOG; /* which a daemon has not */
+        else if (n == 6 && strncasecmp(text, "syslog", n) == 0)
+            *out |= LOG_TO_SYSLOG;
+        else if (n == 7 && strncasecmp(text, "journal", n) == 0) /* reads syslog's socket as well */
+            *out |= foreground && log_stderr_is_journal() ? LOG_TO_JOURNAL : LOG_TO_SYSLOG;
+        else
+            return false;
+        text += n;
+    }
+    if ((*out & LOG_TO_STDERR) != 0 && log_stderr_is_journal())
+        *out = (*out & ~(unsigned)LOG_TO_STDERR) | LOG_TO_JOURNAL;
+    return *out != 0;
+}
+
 static bool logging(struct config *c, const struct settings *s, bool foreground, struct err *err)
 {
     const char *destination = setting_get(s, SET_LOG_DESTINATION);
     const char *facility = setting_get(s, SET_SYSLOG_FACILITY);
-    bool to_stderr = destination == NULL || strstr(destination, "stderr") != NULL;
-    c->log_target = foreground && to_stderr ? LOG_TARGET_STDERR : LOG_TARGET_SYSLOG;
+    if (!log_targets(destination == NULL ? "stderr" : destination, foreground, &c->log_targets))
+        return err_set(err, ERR_INVALID,
+                       "WALE_LOG_DESTINATION=%s: expected stderr, syslog or journal, or several of "
+                       "them with commas between",
+                       destination);
     c->log_facility = facility == NULL ? LOG_USER : facility_of(facility);
     if (c->log_facility < 0)
         return err_set(err, ERR_INVALID,

@@ -13,6 +13,7 @@
 
 struct config {
     bool is_file; /* file:// rather than s3:// */
+    enum setting_origin source_origin;
     char *directory;
     char *bucket, *prefix;
     char *endpoint; /* NULL: AWS */
@@ -37,7 +38,7 @@ struct config {
     uid_t uid;
     gid_t gid;
 
-    enum log_target log_target;
+    unsigned log_targets; /* LOG_TO_... */
     int log_facility;
 };
 

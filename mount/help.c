@@ -10,7 +10,7 @@ static const char text[] =
     "SOURCE is s3://bucket/any/prefix or file://localhost/directory; left out, or \"-\", it is\n"
     "WALE_S3_PREFIX, else WALE_FILE_PREFIX.\n"
     "\n"
-    "  -f              stay in the foreground, log to stderr\n"
+    "  -f              stay in the foreground, log to stderr (WALE_LOG_DESTINATION)\n"
     "  -o OPTION,...   options, see below; they win over an envdir, that over the environment\n"
     "  -h, --help      this text\n"
     "  -V, --version   the version\n"

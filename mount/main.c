@@ -10,8 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/metrics.h"
 #include "fs/fuse.h"
 #include "mount/config.h"
+#include "mount/config_text.h"
 #include "mount/daemon.h"
 #include "mount/help.h"
 #include "mount/identity.h"
@@ -40,6 +42,7 @@ struct walefs {
     struct settings settings;
     struct config config;
     char *mountpoint;
+    char *about[3]; /* config, identity, keys; see config_text.h */
     struct store *store;
     struct openpgp *pgp;
     struct pool *requests, *local, *work;
@@ -184,9 +187,20 @@ static bool check_store(struct walefs *w, struct err *err)
     return true;
 }
 
+static bool describe(struct walefs *w, struct err *err)
+{
+    w->about[0] = config_text(&w->config, &w->settings, err);
+    w->about[1] = config_identity(&w->config, &w->settings, err);
+    w->about[2] = config_keys(&w->config, err);
+    return w->about[0] != NULL && w->about[1] != NULL && w->about[2] != NULL;
+}
+
 static bool start(struct walefs *w, struct err *err)
 {
     const struct config *c = &w->config;
+    metrics_mark(MOMENT_STARTED);
+    if (!describe(w, err))
+        return false;
     w->store = config_make_store(c, &w->settings, err);
     if (w->store == NULL || !check_store(w, err))
         return false;
@@ -196,21 +210,25 @@ static bool start(struct walefs *w, struct err *err)
     w->local = w->requests == NULL ? NULL : pool_new(LOCAL_THREADS, IDLE_THREAD_MS, err);
     if (w->local == NULL)
         return false;
-    const struct fs_options fs_options = {.store = w->store,
-                                          .pgp = w->pgp,
-                                          .pool = w->work,
-                                          .uid = c->uid,
-                                          .gid = c->gid,
-                                          .true_owners = geteuid() == 0,
-                                          .read_only = c->read_only,
-                                          .hard = c->hard,
-                                          .soft_timeout_ms = c->soft_timeout_ms,
-                                          .write_timeout_ms = c->write_timeout_ms,
-                                          .cache_dir = c->cache_dir,
-                                          .cache_bytes = c->cache_bytes,
-                                          .prefetch = c->prefetch,
-                                          .partition_bytes = c->partition_bytes,
-                                          .allow_delete = c->allow_delete};
+    const struct fs_options fs_options = {
+        .store = w->store,
+        .pgp = w->pgp,
+        .pool = w->work,
+        .uid = c->uid,
+        .gid = c->gid,
+        .true_owners = geteuid() == 0,
+        .read_only = c->read_only,
+        .hard = c->hard,
+        .soft_timeout_ms = c->soft_timeout_ms,
+        .write_timeout_ms = c->write_timeout_ms,
+        .cache_dir = c->cache_dir,
+        .cache_bytes = c->cache_bytes,
+        .prefetch = c->prefetch,
+        .partition_bytes = c->partition_bytes,
+        .allow_delete = c->allow_delete,
+        .about = {.config = w->about[0],
+                  .identity = w->about[1],
+                  .keys = c->recipient_count == 0 ? NULL : w->about[2]}};
     w->fs = fs_new(&fs_options, err);
     if (w->fs == NULL)
         return false;
@@ -246,6 +264,8 @@ static void finish(struct walefs *w)
     if (w->store != NULL)
         w->store->ops->free(w->store);
     free(w->mountpoint);
+    for (size_t i = 0; i < sizeof(w->about) / sizeof(w->about[0]); i++)
+        free(w->about[i]);
     config_free(&w->config);
     settings_free(&w->settings);
 }
@@ -318,7 +338,7 @@ static int run(struct walefs *w, struct err *err)
     sigset_t set = ending_set();
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
-    log_setup(w->config.log_target, w->config.log_facility,
+    log_setup(w->config.log_targets, w->config.log_facility,
               w->config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     bool started = start(w, err) && announce(w, err);
     if (report >= 0)

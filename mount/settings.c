@@ -12,6 +12,7 @@ static const struct {
     const char *option; /* NULL: not an option */
     const char *clears; /* a flag's opposite, or NULL */
     bool flag;
+    bool secret; /* only whether it is set may be shown */
     const char *variables[3];
 } rows[SET_COUNT] = {
     [SET_ENVDIR] = {.option = "envdir"},
@@ -22,7 +23,7 @@ static const struct {
     [SET_URL_STYLE] = {.option = "url_style"},
     [SET_CAFILE] = {.option = "cafile",
                     .variables = {"AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"}},
-    [SET_ACCESS_KEY] = {.variables = {"AWS_ACCESS_KEY_ID"}},
+    [SET_ACCESS_KEY] = {.secret = true, .variables = {"AWS_ACCESS_KEY_ID"}},
     [SET_STORAGE_CLASS] = {.option = "storage_class", .variables = {"WALE_S3_STORAGE_CLASS"}},
     [SET_SSE] = {.option = "sse"},
     [SET_GPG_KEY] = {.option = "gpg_key", .variables = {"WALE_GPG_KEY_ID"}},
@@ -257,6 +258,21 @@ bool settings_complete(struct settings *s, struct err *err)
             return false;
     }
     return complete_credentials(s, dir, err);
+}
+
+const char *setting_name(enum setting_id id)
+{
+    return rows[id].option != NULL ? rows[id].option : rows[id].variables[0];
+}
+
+bool setting_is_flag(enum setting_id id)
+{
+    return rows[id].flag;
+}
+
+bool setting_is_secret(enum setting_id id)
+{
+    return rows[id].secret;
 }
 
 const char *setting_get(const struct settings *s, enum setting_id id)

@@ -65,6 +65,12 @@ bool settings_add_options(struct settings *s, const char *list, struct err *err)
  * the secrets from this process's environment, which gpg would inherit. */
 bool settings_complete(struct settings *s, struct err *err);
 
+/* What a setting is called: the option, else the variable. */
+const char *setting_name(enum setting_id id);
+bool setting_is_flag(enum setting_id id);
+/* Is the value better not shown to others? */
+bool setting_is_secret(enum setting_id id);
+
 /* The value or NULL. */
 const char *setting_get(const struct settings *s, enum setting_id id);
 

@@ -362,6 +362,47 @@ static void what_is_no_cluster_is_refused(void **state)
     end();
 }
 
+static bool attribute(uint64_t id, const char *name, char out[256])
+{
+    struct buf value = BUF_INIT(255);
+    err = (struct err)ERR_INIT;
+    bool ok = fs_getxattr(fs, id, name, &value, &endless, &err);
+    (void)snprintf(out, 256, "%s", buf_str(&value));
+    buf_free(&value);
+    return ok;
+}
+
+/* Partitions list theirs; files of the tree have some, but list none, since a restored cluster is
+ * not to carry them. */
+static void attributes_of_files(void **state)
+{
+    char tar[256], file[256], sum[256];
+    struct buf names = BUF_INIT(4096);
+    (void)state;
+    begin("");
+    must_back_up("labelled");
+    uint64_t part = walk(backups, NAME "/tar/part_00000000.tar");
+    uint64_t version = walk(backups, NAME "/pgdata/PG_VERSION");
+    assert_true(part != 0 && version != 0);
+    assert_true(attribute(part, "user.walefs.key", tar));
+    assert_string_equal(tar, BACKUP_DIR "/tar_partitions/part_00000000.tar.lzo");
+    assert_true(attribute(part, "user.walefs.checksum", sum));
+    assert_int_equal(strncmp(sum, "sha256:", 7), 0);
+    assert_int_equal(strlen(sum), 7 + 64);
+    assert_true(fs_listxattr(fs, part, &names, &endless, &err));
+    assert_true(names.len > 0);
+    names.len = 0;
+    assert_true(attribute(version, "user.walefs.key", file));
+    assert_int_equal(strncmp(file, BACKUP_DIR "/tar_partitions/part_", 40), 0);
+    assert_true(attribute(version, "user.walefs.offset", file));
+    assert_true(fs_listxattr(fs, version, &names, &endless, &err));
+    assert_int_equal(names.len, 0);
+    assert_true(fs_listxattr(fs, walk(backups, NAME "/pgdata"), &names, &endless, &err));
+    assert_int_equal(names.len, 0);
+    buf_free(&names);
+    end();
+}
+
 static void names_that_cannot_be_a_label(void **state)
 {
     static const char *const bad[] = {"LATEST",
@@ -531,6 +572,7 @@ int main(void)
         cmocka_unit_test(no_failure_makes_a_broken_backup),
         cmocka_unit_test(given_up_it_leaves_nothing),
         cmocka_unit_test(what_is_no_cluster_is_refused),
+        cmocka_unit_test(attributes_of_files),
         cmocka_unit_test(names_that_cannot_be_a_label),
         cmocka_unit_test(a_second_one_at_the_same_place_is_refused),
         cmocka_unit_test(complete_ones_do_not_change),
@@ -540,6 +582,6 @@ int main(void)
         cmocka_unit_test(a_read_only_mount_stores_nothing),
         cmocka_unit_test(a_lost_partition_is_an_error),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -449,6 +449,6 @@ int main(void)
         cmocka_unit_test(a_line_without_an_end_takes_bounded_memory),
         cmocka_unit_test(a_store_that_fails_is_no_damage),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

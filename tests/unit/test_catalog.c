@@ -348,6 +348,6 @@ int main(void)
                                         end),
         cmocka_unit_test_setup_teardown(only_backups_are_deleted, begin, end),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -405,16 +406,25 @@ static void test_cache_dir(void **state)
     bad("s3://bucket/x", "cache_dir=/dev/null", "cache_dir");
 }
 
+static const char *journal_of_stderr(void)
+{
+    static char stream[64];
+    struct stat st;
+    assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+    (void)snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+    return stream;
+}
+
 static void test_logging(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
     good("s3://bucket/x", "");
-    assert_int_equal(c.log_target, LOG_TARGET_STDERR); /* in the foreground */
+    assert_int_equal(c.log_targets, LOG_TO_STDERR); /* in the foreground */
     setenv("WALE_LOG_DESTINATION", "syslog", 1);
     setenv("WALE_SYSLOG_FACILITY", "LOG_LOCAL3", 1);
     good("s3://bucket/x", "");
-    assert_int_equal(c.log_target, LOG_TARGET_SYSLOG);
+    assert_int_equal(c.log_targets, LOG_TO_SYSLOG);
     assert_int_equal(c.log_facility, LOG_LOCAL3);
     setenv("WALE_SYSLOG_FACILITY", "Daemon", 1);
     good("s3://bucket/x", "");
@@ -424,9 +434,28 @@ static void test_logging(void **state)
     unsetenv("WALE_SYSLOG_FACILITY");
     unsetenv("WALE_LOG_DESTINATION");
     good("s3://bucket/x", "");
+    setenv("WALE_LOG_DESTINATION", "stderr, syslog", 1);
+    good("s3://bucket/x", "");
+    assert_int_equal(c.log_targets, LOG_TO_STDERR | LOG_TO_SYSLOG);
+    setenv("WALE_LOG_DESTINATION", "journal", 1); /* stderr is none: through syslog */
+    good("s3://bucket/x", "");
+    assert_int_equal(c.log_targets, LOG_TO_SYSLOG);
+    setenv("JOURNAL_STREAM", journal_of_stderr(), 1);
+    good("s3://bucket/x", "");
+    assert_int_equal(c.log_targets, LOG_TO_JOURNAL);
+    setenv("WALE_LOG_DESTINATION", "stderr", 1);
+    good("s3://bucket/x", "");
+    assert_int_equal(c.log_targets, LOG_TO_JOURNAL);
+    unsetenv("JOURNAL_STREAM");
+    setenv("WALE_LOG_DESTINATION", "stderr,elsewhere", 1);
+    bad("s3://bucket/x", "", "WALE_LOG_DESTINATION");
+    setenv("WALE_LOG_DESTINATION", " , ", 1);
+    bad("s3://bucket/x", "", "WALE_LOG_DESTINATION");
+    unsetenv("WALE_LOG_DESTINATION");
+    good("s3://bucket/x", "");
     config_free(&c);
     assert_true(config_make(&c, &s, "s3://bucket/x", false, &err));
-    assert_int_equal(c.log_target, LOG_TARGET_SYSLOG); /* in the background there is no stderr */
+    assert_int_equal(c.log_targets, LOG_TO_SYSLOG); /* in the background there is no stderr */
 }
 
 static void test_stores(void **state)

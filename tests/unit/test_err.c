@@ -11,9 +11,10 @@
 #include "core/err.h"
 
 static const enum err_code codes[] = {
-    ERR_NONE,        ERR_ABSENT,   ERR_EXISTS,    ERR_FORBIDDEN, ERR_NO_BUCKET,   ERR_THROTTLED,
-    ERR_UNAVAILABLE, ERR_TIMEOUT,  ERR_CANCELLED, ERR_CORRUPT,   ERR_KEY,         ERR_INVALID,
-    ERR_DENIED,      ERR_NO_SPACE, ERR_NO_MEMORY, ERR_LOCAL,     ERR_UNSUPPORTED, ERR_FROZEN,
+    ERR_NONE,      ERR_ABSENT,      ERR_EXISTS,  ERR_FORBIDDEN,    ERR_NO_BUCKET,
+    ERR_THROTTLED, ERR_UNAVAILABLE, ERR_TIMEOUT, ERR_CANCELLED,    ERR_CORRUPT,
+    ERR_KEY,       ERR_INVALID,     ERR_DENIED,  ERR_NO_SPACE,     ERR_NO_MEMORY,
+    ERR_LOCAL,     ERR_UNSUPPORTED, ERR_FROZEN,  ERR_NO_ATTRIBUTE,
 };
 #define CODE_COUNT (sizeof(codes) / sizeof(codes[0]))
 
@@ -33,9 +34,13 @@ static void test_set(void **state)
     struct err e = ERR_INIT;
     e.sys_errno = EIO;
     e.retry_after_ms = 17;
+    strcpy(e.remote, "SlowDown");
+    strcpy(e.request, "tx1");
     assert_false(err_set(&e, ERR_CORRUPT, "%s: block %d", "wal/x", 7));
     assert_int_equal(e.code, ERR_CORRUPT);
     assert_string_equal(e.text, "wal/x: block 7");
+    assert_string_equal(e.remote, "");
+    assert_string_equal(e.request, "");
     /* nothing is left of an earlier error */
     assert_int_equal(e.sys_errno, 0);
     assert_int_equal(e.retry_after_ms, 0);
@@ -113,9 +118,9 @@ static void test_names(void **state)
 static void test_transient(void **state)
 {
     (void)state;
-    static const enum err_code final[] = {ERR_NONE,    ERR_ABSENT,    ERR_EXISTS,
-                                          ERR_CORRUPT, ERR_INVALID,   ERR_DENIED,
-                                          ERR_FROZEN,  ERR_CANCELLED, ERR_UNSUPPORTED};
+    static const enum err_code final[] = {
+        ERR_NONE,   ERR_ABSENT, ERR_EXISTS,    ERR_CORRUPT,     ERR_INVALID,
+        ERR_DENIED, ERR_FROZEN, ERR_CANCELLED, ERR_UNSUPPORTED, ERR_NO_ATTRIBUTE};
     for (size_t i = 0; i < CODE_COUNT; i++) {
         bool is_final = false;
         for (size_t k = 0; k < sizeof(final) / sizeof(final[0]); k++)

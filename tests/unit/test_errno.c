@@ -42,6 +42,7 @@ static void test_each(void **state)
                  {ERR_LOCAL, EIO},
                  {ERR_UNSUPPORTED, EOPNOTSUPP},
                  {ERR_FROZEN, EIO},
+                 {ERR_NO_ATTRIBUTE, ENODATA},
                  {ERR_STALE, ESTALE}};
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
         assert_int_equal(errno_of(table[i].code), table[i].number);

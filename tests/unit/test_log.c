@@ -7,16 +7,16 @@
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "core/buf.h"
-#include "core/call.h"
 #include "core/log.h"
+#include "core/metrics.h"
 
 /* ---- what arrives at the targets ---- */
 
@@ -77,7 +77,7 @@ void syslog(int priority, const char *fmt, ...)
 static void test_lines(void **state)
 {
     (void)state;
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_DEBUG);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_DEBUG);
     capture_begin();
     log_error("no %s", "way");
     log_warn("%d%%", 99);
@@ -95,7 +95,7 @@ static void test_levels(void **state)
 {
     (void)state;
     for (int max = LOG_LEVEL_ERROR; max <= LOG_LEVEL_DEBUG; max++) {
-        log_setup(LOG_TARGET_STDERR, 0, (enum log_level)max);
+        log_setup(LOG_TO_STDERR, 0, (enum log_level)max);
         capture_begin();
         for (int level = LOG_LEVEL_ERROR; level <= LOG_LEVEL_DEBUG; level++)
             log_write((enum log_level)level, "%d;", level);
@@ -113,7 +113,7 @@ static void test_levels(void **state)
 static void test_names_cannot_forge_lines(void **state)
 {
     (void)state;
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_INFO);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_INFO);
     capture_begin();
     log_info("%s", "a\nwalefs: error: forged\r\x1b[2J\x7f\tend \xc3\xa9");
     struct buf got = capture_end();
@@ -126,7 +126,7 @@ static void test_long_lines_are_cut(void **state)
 {
     (void)state;
     char big[5000];
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_INFO);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_INFO);
     for (int kind = 0; kind < 2; kind++) {
         memset(big, kind == 0 ? 'x' : '\n', sizeof(big) - 1); /* the second grows by escaping */
         big[sizeof(big) - 1] = '\0';
@@ -153,7 +153,7 @@ static void *log_much(void *arg)
 static void test_lines_of_threads_are_not_torn(void **state)
 {
     (void)state;
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_INFO);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_INFO);
     capture_begin();
     pthread_t threads[THREADS];
     int ids[THREADS];
@@ -180,7 +180,7 @@ static void test_syslog(void **state)
 {
     (void)state;
     static const int priorities[] = {LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
-    log_setup(LOG_TARGET_SYSLOG, LOG_LOCAL3, LOG_LEVEL_DEBUG);
+    log_setup(LOG_TO_SYSLOG, LOG_LOCAL3, LOG_LEVEL_DEBUG);
     assert_string_equal(syslog_ident, "walefs");
     assert_int_equal(syslog_facility, LOG_LOCAL3);
     capture_begin();
@@ -193,56 +193,107 @@ static void test_syslog(void **state)
     }
     log_info("%s", "%s%n%d"); /* what comes from a name is no format */
     assert_string_equal(syslog_line, "%s%n%d");
-    log_setup(LOG_TARGET_SYSLOG, LOG_LOCAL3, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_SYSLOG, LOG_LOCAL3, LOG_LEVEL_ERROR);
     int before = syslog_count;
     log_warn("not this");
     assert_int_equal(syslog_count, before);
     struct buf got = capture_end();
     assert_int_equal(got.len, 0);
     buf_free(&got);
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_INFO);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_INFO);
 }
 
-static void test_gate(void **state)
+static void test_details(void **state)
 {
     (void)state;
-    struct log_gate gate = {0};
-    uint32_t held = 99;
-    assert_true(log_gate_open(&gate, 100, &held));
-    assert_int_equal(held, 0);
-    for (int i = 0; i < 5; i++)
-        assert_false(log_gate_open(&gate, 60000, &held));
-    cancel_sleep_ms(NULL, 150);
-    assert_true(log_gate_open(&gate, 60000, &held));
-    assert_int_equal(held, 5);
-    assert_false(log_gate_open(&gate, 60000, &held));
+    struct err err = ERR_INIT;
+    err_set(&err, ERR_THROTTLED, "slow");
+    strcpy(err.remote, "SlowDown");
+    strcpy(err.request, "tx=1");
+    const struct log_details all = {.op = "close", .path = "wal/a \"b\"\n", .err = &err};
+    const struct log_details few = {.path = "wal/x"};
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_INFO);
+    capture_begin();
+    log_event(LOG_LEVEL_ERROR, &all, "failed: %s", err.text);
+    log_event(LOG_LEVEL_INFO, &few, "ok");
+    log_event(LOG_LEVEL_DEBUG, &few, "not shown");
+    struct buf got = capture_end();
+    assert_string_equal(buf_str(&got),
+                        "walefs: error: failed: slow op=close path=\"wal/a \\\"b\\\"\\x0a\" "
+                        "error=throttled code=SlowDown request=\"tx=1\"\n"
+                        "walefs: info: ok path=wal/x\n");
+    buf_free(&got);
 }
 
-static struct log_gate shared_gate;
-static atomic_int let_through;
-
-static void *knock(void *arg)
-{
-    (void)arg;
-    uint32_t held = 0;
-    for (int i = 0; i < 1000; i++)
-        if (log_gate_open(&shared_gate, 600000, &held))
-            atomic_fetch_add(&let_through, 1);
-    return NULL;
-}
-
-static void test_gate_with_threads(void **state)
+/* As many details as there may be do not make a line longer than it may be. */
+static void test_details_are_cut(void **state)
 {
     (void)state;
-    pthread_t threads[THREADS];
-    for (int i = 0; i < THREADS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, knock, NULL), 0);
-    for (int i = 0; i < THREADS; i++)
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    assert_int_equal(atomic_load(&let_through), 1);
-    /* each of the others was counted, but for those that the winner has already taken along */
-    assert_true(atomic_load(&shared_gate.held_back) <= THREADS * 1000 - 1);
-    assert_true(atomic_load(&shared_gate.held_back) >= THREADS * 1000 - 1 - THREADS * 10);
+    char path[4096];
+    memset(path, '"', sizeof(path) - 1);
+    path[sizeof(path) - 1] = '\0';
+    const struct log_details details = {.op = "x", .path = path};
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_INFO);
+    capture_begin();
+    log_event(LOG_LEVEL_ERROR, &details, "y");
+    struct buf got = capture_end();
+    assert_true(got.len < 2200);
+    assert_true(buf_str(&got)[got.len - 1] == '\n');
+    buf_free(&got);
+}
+
+static void test_journal(void **state)
+{
+    (void)state;
+    struct stat st;
+    char stream[64];
+    capture_begin();
+    log_setup(LOG_TO_JOURNAL, 0, LOG_LEVEL_DEBUG);
+    log_error("e");
+    log_warn("w");
+    log_info("i");
+    log_debug("d");
+    unsetenv("JOURNAL_STREAM");
+    bool none = log_stderr_is_journal();
+    assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+    (void)snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+    setenv("JOURNAL_STREAM", stream, 1);
+    bool same = log_stderr_is_journal();
+    setenv("JOURNAL_STREAM", "1:1", 1);
+    bool other = log_stderr_is_journal();
+    unsetenv("JOURNAL_STREAM");
+    struct buf got = capture_end();
+    assert_string_equal(buf_str(&got), "<3>e\n<4>w\n<6>i\n<7>d\n");
+    buf_free(&got);
+    assert_true(same);
+    assert_false(none || other);
+}
+
+static void test_several_targets(void **state)
+{
+    (void)state;
+    int before = syslog_count;
+    log_setup(LOG_TO_STDERR | LOG_TO_SYSLOG, LOG_DAEMON, LOG_LEVEL_INFO);
+    capture_begin();
+    log_warn("both");
+    struct buf got = capture_end();
+    assert_string_equal(buf_str(&got), "walefs: warning: both\n");
+    assert_int_equal(syslog_count, before + 1);
+    assert_string_equal(syslog_line, "both");
+    buf_free(&got);
+}
+
+static void test_errors_and_warnings_are_counted(void **state)
+{
+    (void)state;
+    uint64_t errors = metrics_count(COUNT_LOG_ERRORS), warnings = metrics_count(COUNT_LOG_WARNINGS);
+    log_setup(0, 0, LOG_LEVEL_INFO);
+    log_error("a");
+    log_warn("b");
+    log_warn("c");
+    log_info("d");
+    assert_int_equal(metrics_count(COUNT_LOG_ERRORS), errors + 1);
+    assert_int_equal(metrics_count(COUNT_LOG_WARNINGS), warnings + 2);
 }
 
 int main(void)
@@ -254,8 +305,11 @@ int main(void)
         cmocka_unit_test(test_long_lines_are_cut),
         cmocka_unit_test(test_lines_of_threads_are_not_torn),
         cmocka_unit_test(test_syslog),
-        cmocka_unit_test(test_gate),
-        cmocka_unit_test(test_gate_with_threads),
+        cmocka_unit_test(test_details),
+        cmocka_unit_test(test_details_are_cut),
+        cmocka_unit_test(test_journal),
+        cmocka_unit_test(test_several_targets),
+        cmocka_unit_test(test_errors_and_warnings_are_counted),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
 }

@@ -212,6 +212,6 @@ int main(void)
         ENV_TEST(a_slow_store_slows_the_writer),
         ENV_TEST(cancelled_while_parts_are_under_way),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return env_run(tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -361,6 +361,6 @@ int main(void)
         cmocka_unit_test(a_failure_of_the_store_is_tried_again),
         cmocka_unit_test(a_reader_can_be_interrupted),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, make_objects, drop_objects);
 }

@@ -164,6 +164,6 @@ int main(void)
         cmocka_unit_test(test_cancel_during_an_attempt),
         cmocka_unit_test(test_cancel_during_a_pause),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,9 +36,9 @@ static void test_interrupt(void **state)
 {
     (void)state;
     struct request a, b, c;
-    request_begin(&table, &a, false);
-    request_begin(&table, &b, false);
-    request_begin(&table, &c, false);
+    request_begin(&table, &a, WORK_LOOKUP, false);
+    request_begin(&table, &b, WORK_LOOKUP, false);
+    request_begin(&table, &c, WORK_LOOKUP, false);
     assert_true(a.number != b.number && b.number != c.number && a.number != c.number);
     assert_ptr_equal(b.call.cancel, &b.cancel);
     request_interrupt(&table, b.number, false);
@@ -50,7 +50,7 @@ static void test_interrupt(void **state)
     request_interrupt(&table, UINT64_MAX, true);
     assert_true(!fired(&a) && !fired(&c));
     struct request d; /* numbers are not used again */
-    request_begin(&table, &d, false);
+    request_begin(&table, &d, WORK_LOOKUP, false);
     request_interrupt(&table, gone, true);
     assert_false(fired(&d));
     request_end(&table, &a); /* the list stays whole whatever is taken out of it */
@@ -65,7 +65,7 @@ static void test_publishing_is_interrupted_by_death_only(void **state)
 {
     (void)state;
     struct request r;
-    request_begin(&table, &r, true);
+    request_begin(&table, &r, WORK_LOOKUP, true);
     request_interrupt(&table, r.number, false);
     assert_false(fired(&r));
     request_interrupt(&table, r.number, true);
@@ -85,7 +85,7 @@ static void *work(void *arg)
 {
     struct worker *w = arg;
     struct request r;
-    request_begin(&table, &r, w->publishing);
+    request_begin(&table, &r, WORK_LOOKUP, w->publishing);
     w->begun = true;
     w->cancelled = !cancel_sleep_ms(r.call.cancel, w->work_ms);
     request_end(&table, &r);
@@ -115,10 +115,10 @@ static void test_stop(void **state)
     assert_false(writer.cancelled);
     /* who comes now is cancelled at once */
     struct request late;
-    request_begin(&table, &late, true);
+    request_begin(&table, &late, WORK_LOOKUP, true);
     assert_true(fired(&late));
     request_end(&table, &late);
-    request_begin(&table, &late, false);
+    request_begin(&table, &late, WORK_LOOKUP, false);
     assert_true(fired(&late));
     request_end(&table, &late);
 }
@@ -151,7 +151,7 @@ static void *churn(void *arg)
     (void)arg;
     for (int i = 0; i < 3000; i++) {
         struct request r;
-        request_begin(&table, &r, i % 2 == 0);
+        request_begin(&table, &r, WORK_LOOKUP, i % 2 == 0);
         request_interrupt(&table, r.number > 3 ? r.number - 3 : 1, true);
         request_end(&table, &r);
     }
@@ -182,6 +182,6 @@ int main(void)
         T(test_stop_without_requests),
         T(test_many),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

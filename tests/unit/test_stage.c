@@ -673,6 +673,6 @@ int main(void)
         GPG(test_sleeping_writer_holds_nothing_for_ever),
         GPG(test_waiting_for_a_place_is_bounded),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,9 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/log_ring.h"
+#include "exposition.h"
 #include "fs/errno.h"
 #include "fs/fs.h"
 #include "fs/inode.h"
@@ -40,13 +43,16 @@ static int begin(void **state)
     mem = mem_store_new();
     pgp = test_plain_pgp();
     pool = pool_new(16, 50, &err);
-    const struct fs_options options = {.store = mem_base(mem),
-                                       .pgp = pgp,
-                                       .pool = pool,
-                                       .hard = true,
-                                       .write_timeout_ms = 2000,
-                                       .cache_dir = "/var/tmp",
-                                       .cache_bytes = 1u << 20};
+    const struct fs_options options = {
+        .store = mem_base(mem),
+        .pgp = pgp,
+        .pool = pool,
+        .hard = true,
+        .write_timeout_ms = 2000,
+        .about = {.config = "option\tvalue\torigin\n", .identity = "somebody"},
+        .partition_bytes = 1u << 20,
+        .cache_dir = "/var/tmp",
+        .cache_bytes = 1u << 20};
     fs = fs_new(&options, &err);
     return fs == NULL ? -1 : 0;
 }
@@ -73,7 +79,7 @@ static uint64_t look_up(uint64_t dir, const char *name)
 
 static char *read_status(const char *name)
 {
-    static char text[4096];
+    static char text[1 << 18];
     struct handle *h;
     struct err err = ERR_INIT;
     struct fs_bytes bytes;
@@ -200,6 +206,193 @@ static void it_is_listed_without_the_store(void **state)
     assert_int_equal(mem_calls(mem, MEM_ANY), calls);
 }
 
+/* ---- WAL ---- */
+
+#define MIB (1u << 20)
+#define A "base_000000010000000000000011_00000040"
+#define B "base_000000010000000000000014_00000040"
+
+static void archive(uint32_t tli, unsigned first, unsigned last)
+{
+    for (unsigned i = first; i <= last; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "%08X00000000%08X", (unsigned)tli, i);
+        mem_archive_segment(mem, name, MIB, i);
+    }
+}
+
+static void put_backup(const char *name, const char *stop)
+{
+    char key[256], text[256];
+    (void)snprintf(key, sizeof(key), "basebackups_005/%s_backup_stop_sentinel.json", name);
+    (void)snprintf(text, sizeof(text),
+                   "{\"wal_segment_backup_stop\": \"%s\", "
+                   "\"wal_segment_offset_backup_stop\": \"00000100\", "
+                   "\"expanded_size_bytes\": 5000000}",
+                   stop);
+    put(key, text);
+}
+
+static void assert_has(const char *text, const char *part)
+{
+    if (strstr(text, part) == NULL)
+        fail_msg("no \"%s\" in:\n%s", part, text);
+}
+
+static void wal_is_told_by_timeline(void **state)
+{
+    (void)state;
+    mem_page_size(mem, 3); /* gaps across pages */
+    archive(1, 0x10, 0x14);
+    archive(1, 0x17, 0x18);
+    archive(2, 0x1a, 0x1a);
+    const char *text = read_status("wal");
+    assert_int_equal(strncmp(text, "# as of 2", 9), 0);
+    assert_has(text, "\ntimeline\tfirst\tlast\tsegments\tmissing\tbytes\tlast_archived\tgaps\n");
+    assert_has(text, "\n1\t000000010000000000000010\t000000010000000000000018\t7\t2\t");
+    assert_has(text, "\t000000010000000000000015-000000010000000000000016\n");
+    assert_has(text, "\n2\t00000002000000000000001A\t00000002000000000000001A\t1\t0\t");
+    assert_has(text, "\t-\n");
+    archive(1, 0x15, 0x16); /* another host has done it; the next look sees it */
+    assert_has(read_status("wal"), "\t9\t0\t");
+}
+
+static void wal_whose_segment_size_is_not_known_has_unknown_gaps(void **state)
+{
+    (void)state;
+    put("wal_005/000000010000000000000001.lzo", "not to be decoded");
+    const char *text = read_status("wal");
+    assert_has(text, "# the segment size is not known");
+    assert_has(text, "\t1\t?\t");
+    assert_has(read_status("summary"), "gaps:             not known");
+}
+
+static void backups_are_told_in_wal_es_columns(void **state)
+{
+    (void)state;
+    put_backup(A, "000000010000000000000012");
+    assert_has(read_status("backups"),
+               "\nname\tlast_modified\texpanded_size_bytes\twal_segment_backup_start\t"
+               "wal_segment_offset_backup_start\twal_segment_backup_stop\t"
+               "wal_segment_offset_backup_stop\n" A "\t");
+    assert_has(read_status("backups"), "\t5000000\t000000010000000000000011\t00000040\t"
+                                       "000000010000000000000012\t00000100\n");
+}
+
+static void the_summary_says_what_can_be_recovered(void **state)
+{
+    (void)state;
+    static const char history[] = "1\t0/1800000\tno recovery target\n";
+    put_backup(A, "000000010000000000000012");
+    put_backup(B, "000000010000000000000014");
+    archive(1, 0x10, 0x12); /* 13 is missing: A is cut off */
+    archive(1, 0x14, 0x17);
+    archive(2, 0x18, 0x20); /* the switch was at the start of 18 */
+    mem_archive(mem, "00000002.history", history, sizeof(history) - 1);
+    const char *text = read_status("summary");
+    assert_has(text, "archive:          mem://");
+    assert_has(text, "last segment:     000000020000000000000020, archived 2");
+    assert_has(text, "gaps:             1 segments are missing, in 1 places");
+    assert_has(text, "backups:          2 complete, 0 incomplete, as of 2");
+    assert_has(text, A "  ");
+    assert_has(text, "; 1 segments after it are missing, the first is 000000010000000000000013\n");
+    assert_has(text, ", beginning with " B "\n");
+    mem_delete(mem, "wal_005/000000010000000000000017.lzo"); /* right before the switch */
+    text = read_status("summary");
+    assert_has(text, "recovery window:  none");
+    assert_has(text, "the first is 000000010000000000000017\n");
+}
+
+static void the_summary_and_the_metrics_need_no_store(void **state)
+{
+    (void)state;
+    archive(1, 1, 2);
+    put_backup(A, "000000010000000000000012");
+    mem_hang(mem, MEM_ANY);
+    const char *text = read_status("summary");
+    assert_has(text, "WAL:              not known yet: ");
+    assert_has(text, "backups:          not known yet: ");
+    assert_has(text, "recovery window:  not known");
+    text = read_status("metrics");
+    assert_null(exposition_check(text));
+    assert_null(strstr(text, "walefs_wal_segments"));
+    (void)read_status("config");
+    (void)read_status("log");
+    mem_heal(mem);
+    assert_has(read_status("summary"), "2 segments on 1 timeline,");
+    mem_hang(mem, MEM_ANY);
+    assert_has(read_status("summary"), " s ago: ");
+    mem_heal(mem);
+}
+
+static double metric(const char *text, const char *name)
+{
+    double value;
+    if (!exposition_value(text, name, &value))
+        fail_msg("no metric %s", name);
+    return value;
+}
+
+static void the_metrics_tell_of_the_archive(void **state)
+{
+    (void)state;
+    put_backup(A, "000000010000000000000012");
+    put_backup(B, "000000010000000000000014");
+    archive(1, 0x11, 0x12);
+    archive(1, 0x14, 0x17);
+    (void)read_status("summary"); /* waits; the metrics take what there is */
+    const char *text = read_status("metrics");
+    assert_null(exposition_check(text));
+    assert_true(metric(text, "walefs_wal_segments") == 6);
+    assert_true(metric(text, "walefs_wal_gaps") == 1);
+    assert_true(metric(text, "walefs_wal_missing_segments") == 1);
+    assert_true(metric(text, "walefs_backups") == 2);
+    assert_true(metric(text, "walefs_backups_with_gaps") == 1);
+    assert_true(metric(text, "walefs_staged_files") == 0);
+}
+
+static void what_is_staged_is_the_backlog(void **state)
+{
+    struct fs_entry e;
+    struct handle *h;
+    struct err err = ERR_INIT;
+    (void)state;
+    uint64_t wal = look_up(INODE_ROOT, "wal");
+    assert_has(read_status("summary"), "backlog:          no WAL is staged\n");
+    assert_true(fs_create(fs, wal, ".temporary", O_WRONLY, 0600, 1, &e, &h, &endless, &err));
+    assert_true(fs_write(fs, h, "12345", 5, 0, &endless, &err));
+    assert_has(read_status("summary"), "backlog:          1 files in wal/, 5 bytes, staged");
+    const char *text = read_status("metrics");
+    assert_true(metric(text, "walefs_staged_files") == 1);
+    assert_true(metric(text, "walefs_staged_bytes") == 5);
+    assert_true(fs_flush(fs, h, 1, &endless, &err));
+    fs_release(fs, h); /* a temporary stays */
+    assert_has(read_status("summary"), "backlog:          1 files in wal/, 5 bytes, staged");
+    assert_true(
+        fs_mkdir(fs, look_up(INODE_ROOT, "basebackups"), "nightly", 0700, &e, &endless, &err));
+    assert_has(read_status("summary"), "; the base backup nightly is being written since 2");
+}
+
+static void the_log_and_its_errors_are_shown(void **state)
+{
+    (void)state;
+    char last_hour[64];
+    uint64_t before = log_ring_last_hour(LOG_CLASS_ERROR, time(NULL));
+    log_error("something %s", "went wrong");
+    assert_has(read_status("log"), "Z error: something went wrong\n");
+    (void)snprintf(last_hour, sizeof(last_hour), "last hour:        %u errors, ",
+                   (unsigned)before + 1);
+    assert_has(read_status("summary"), last_hour);
+}
+
+static void the_configuration_is_shown_as_it_was_given(void **state)
+{
+    (void)state;
+    assert_string_equal(read_status("config"), "option\tvalue\torigin\n");
+    assert_has(read_status("summary"), "identity:         somebody\n");
+    assert_has(read_status("summary"), "encrypted to:     nobody: not encrypted\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,8 +401,18 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_hung_store_does_not_hold_status_up, begin, end),
         cmocka_unit_test_setup_teardown(what_was_never_known_is_said_to_be_unknown, begin, end),
         cmocka_unit_test_setup_teardown(it_is_read_only, begin, end),
+        cmocka_unit_test_setup_teardown(wal_is_told_by_timeline, begin, end),
+        cmocka_unit_test_setup_teardown(wal_whose_segment_size_is_not_known_has_unknown_gaps, begin,
+                                        end),
+        cmocka_unit_test_setup_teardown(backups_are_told_in_wal_es_columns, begin, end),
+        cmocka_unit_test_setup_teardown(the_summary_says_what_can_be_recovered, begin, end),
+        cmocka_unit_test_setup_teardown(the_summary_and_the_metrics_need_no_store, begin, end),
+        cmocka_unit_test_setup_teardown(the_metrics_tell_of_the_archive, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_staged_is_the_backlog, begin, end),
+        cmocka_unit_test_setup_teardown(the_log_and_its_errors_are_shown, begin, end),
+        cmocka_unit_test_setup_teardown(the_configuration_is_shown_as_it_was_given, begin, end),
         cmocka_unit_test_setup_teardown(it_is_listed_without_the_store, begin, end),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

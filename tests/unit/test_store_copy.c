@@ -134,6 +134,6 @@ int main(void)
         ENV_TEST(a_cancelled_copy_leaves_the_old),
         ENV_TEST(the_check_leaves_young_uploads_alone),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return env_run(tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -372,7 +372,7 @@ static void test_huge_headers(void **state)
 
 int main(void)
 {
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_error_codes),
         cmocka_unit_test(test_not_s3),

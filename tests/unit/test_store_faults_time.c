@@ -189,7 +189,7 @@ static void test_cancel_waiting_for_connection(void **state)
 
 int main(void)
 {
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_retry_after),
         cmocka_unit_test(test_silent_server),

@@ -243,7 +243,7 @@ static void test_bulk_delete_answers(void **state)
 
 int main(void)
 {
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_put_answers),
         cmocka_unit_test(test_put_retries),

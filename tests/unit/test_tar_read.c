@@ -177,7 +177,7 @@ static void unsafe_names_and_devices_are_left_out(void **state)
         "base/1/x; mkfifo ../p; tar -rf ../odd.tar -C .. p");
     char *data;
     size_t n;
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     struct backup_index *x = scan_file("odd.tar", &data, &n);
     assert_int_equal(x->count, 1);
     assert_data(x, "base/1/x", data);
@@ -306,6 +306,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_sparse_file_is_refused_by_name, begin, end),
         cmocka_unit_test_setup_teardown(a_source_that_fails_is_no_damage, begin, end),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

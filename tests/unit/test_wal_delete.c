@@ -410,6 +410,6 @@ int main(void)
         cmocka_unit_test(many_are_one_request),
         cmocka_unit_test(stopping_deletes_first),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2463,6 +2463,6 @@ int main(void)
         cmocka_unit_test(test_each_call_fails_once),
         T(test_stop_ends_what_waits),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -739,7 +739,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_random_operations, set_up, tear_down),
     };
-    log_setup(LOG_TARGET_STDERR, 0,
-              getenv("WALEFS_TRACE") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, getenv("WALEFS_TRACE") != NULL ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

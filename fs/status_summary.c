@@ -1,0 +1,232 @@
+/* status/summary: what a person wants to know first. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/log_ring.h"
+#include "fs/new_backup.h"
+#include "fs/status_file.h"
+#include "fs/wal.h"
+
+#define SHOWN_BACKUPS 20u
+
+/* ---- numbers for people ---- */
+
+static void print_size(FILE *out, uint64_t bytes)
+{
+    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double n = (double)bytes;
+    size_t unit = 0;
+    while (n >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+        n /= 1024;
+        unit++;
+    }
+    fprintf(out, unit == 0 || n >= 100 ? "%.0f %s" : "%.1f %s", n, units[unit]);
+}
+
+static void print_ago(FILE *out, int64_t seconds)
+{
+    static const struct {
+        int64_t seconds;
+        const char *unit;
+    } units[] = {{86400, "days"}, {3600, "h"}, {60, "min"}};
+    if (seconds < 0)
+        seconds = 0; /* the store's clock is not ours */
+    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+        if (seconds >= 2 * units[i].seconds) {
+            fprintf(out, "%" PRId64 " %s ago", seconds / units[i].seconds, units[i].unit);
+            return;
+        }
+    fprintf(out, "%" PRId64 " s ago", seconds);
+}
+
+static void print_when(FILE *out, const struct status_view *v, int64_t when_s)
+{
+    status_time(out, when_s);
+    fputs(" (", out);
+    print_ago(out, v->now_s - when_s);
+    fputc(')', out);
+}
+
+static void head(FILE *out, const char *name)
+{
+    fprintf(out, "%-17s ", name);
+}
+
+/* ---- the mount ---- */
+
+static void print_mount(FILE *out, const struct status_view *v)
+{
+    const struct fs_options *o = &v->fs->opt;
+    head(out, "archive:");
+    fprintf(out, "%s\n", o->store->url);
+    head(out, "mounted:");
+    print_when(out, v, v->fs->started_s);
+    fprintf(out, "%s%s\n", o->read_only ? ", read-only" : "",
+            o->allow_delete ? ", deleting allowed" : "");
+    head(out, "identity:");
+    fprintf(out, "%s\n", o->about.identity == NULL ? "-" : o->about.identity);
+    head(out, "encrypted to:");
+    fprintf(out, "%s\n", o->about.keys == NULL ? "nobody: not encrypted" : o->about.keys);
+}
+
+static void print_new_backup(void *arg, const char *label, int64_t made_s)
+{
+    fprintf(arg, "; the base backup %s is being written since ", label);
+    status_time(arg, made_s);
+}
+
+static void print_backlog(FILE *out, const struct status_view *v)
+{
+    struct wal_backlog backlog;
+    wal_backlog(v->fs, &backlog);
+    head(out, "backlog:");
+    if (backlog.files == 0) {
+        fputs("no WAL is staged", out);
+    } else {
+        fprintf(out, "%zu%s files in wal/, ", backlog.files, backlog.more ? " or more" : "");
+        print_size(out, backlog.bytes);
+        fputs(", staged and not published", out);
+    }
+    new_backups_each(v->fs, print_new_backup, out);
+    fputc('\n', out);
+}
+
+/* ---- WAL ---- */
+
+static void print_gaps(FILE *out, const struct wal_census *c)
+{
+    uint64_t missing = 0;
+    size_t gaps = 0;
+    head(out, "gaps:");
+    for (size_t i = 0; i < c->count; i++) {
+        missing += c->timelines[i].missing;
+        gaps += c->timelines[i].gap_count;
+    }
+    if (c->segment_size == 0)
+        fputs("not known, since the segment size is not\n", out);
+    else if (gaps == 0)
+        fputs("none\n", out);
+    else
+        fprintf(out, "%" PRIu64 " segments are missing, in %zu places: see status/wal\n", missing,
+                gaps);
+}
+
+static void print_wal(FILE *out, const struct status_view *v)
+{
+    const struct wal_census *c = view_wal(v);
+    char name[WAL_NAME_MAX];
+    head(out, "WAL:");
+    if (c == NULL) {
+        fprintf(out, "not known yet: %s\n", v->of[SOURCE_WAL].why.text);
+        return;
+    }
+    size_t timelines = c->count + c->older;
+    fprintf(out, "%" PRIu64 " segments on %zu timeline%s, ", c->segments, timelines,
+            timelines == 1 ? "" : "s");
+    print_size(out, c->stored_bytes);
+    fputs(" stored, as of ", out);
+    status_as_of(out, v, SOURCE_WAL);
+    fputc('\n', out);
+    head(out, "last segment:");
+    const struct wal_timeline *t = wal_census_newest(c);
+    if (t == NULL) {
+        fputs("none\n", out);
+        return;
+    }
+    wal_census_name(c, t->tli, t->range.last, name);
+    fprintf(out, "%s, archived ", name);
+    print_when(out, v, t->last_s);
+    fputc('\n', out);
+    print_gaps(out, c);
+}
+
+/* ---- backups ---- */
+
+/* Whose archive it is, as its newest backup says. */
+static void print_cluster(FILE *out, const struct status_view *v)
+{
+    const struct catalog *c = view_backups(v);
+    const struct catalog_backup *latest = c == NULL ? NULL : catalog_latest(c);
+    if (latest == NULL || latest->info.system_id == 0)
+        return;
+    head(out, "cluster:");
+    fprintf(out, "system identifier %" PRIu64 ", PostgreSQL %s\n", latest->info.system_id,
+            latest->info.version);
+}
+
+static void print_backup(FILE *out, const struct status_view *v, const struct backup_info *b)
+{
+    const struct wal_census *c = view_wal(v);
+    struct wal_way way;
+    char name[WAL_NAME_MAX];
+    fprintf(out, "  %s  ", b->name);
+    print_when(out, v, b->stored_s);
+    fputs(", ", out);
+    print_size(out, b->expanded_size);
+    fprintf(out, "%s%s", b->label[0] == '\0' ? "" : ", label ", b->label);
+    if (c != NULL && status_backup_way(c, b, &way) && way.missing > 0) {
+        wal_census_name(c, way.first_gap_tli, way.first_gap.first, name);
+        fprintf(out, "; %" PRIu64 " segments after it are missing, the first is %s", way.missing,
+                name);
+    }
+    fputc('\n', out);
+}
+
+static void print_backups(FILE *out, const struct status_view *v)
+{
+    const struct catalog *c = view_backups(v);
+    head(out, "backups:");
+    if (c == NULL) {
+        fprintf(out, "not known yet: %s\n", v->of[SOURCE_BACKUPS].why.text);
+        return;
+    }
+    fprintf(out, "%zu complete, %zu incomplete, as of ", c->count, c->incomplete_count);
+    status_as_of(out, v, SOURCE_BACKUPS);
+    fputc('\n', out);
+    if (c->count > SHOWN_BACKUPS)
+        fprintf(out, "  (%zu older ones: see status/backups)\n", c->count - SHOWN_BACKUPS);
+    for (size_t i = c->count > SHOWN_BACKUPS ? c->count - SHOWN_BACKUPS : 0; i < c->count; i++)
+        print_backup(out, v, &c->backups[i].info);
+}
+
+/* From the end of the oldest backup from which a recovery finds all WAL, to the last segment. */
+static void print_window(FILE *out, const struct status_view *v)
+{
+    const struct catalog *b = view_backups(v);
+    const struct wal_census *c = view_wal(v);
+    const struct wal_timeline *newest = c == NULL ? NULL : wal_census_newest(c);
+    struct wal_way way;
+    bool known = b != NULL && newest != NULL && c->segment_size != 0;
+    head(out, "recovery window:");
+    for (size_t i = 0; known && i < b->count; i++) {
+        const struct backup_info *info = &b->backups[i].info;
+        if (!status_backup_way(c, info, &way) || way.missing > 0 || way.to_tli != newest->tli)
+            continue;
+        fputs("from ", out);
+        status_time(out, info->stored_s);
+        fputs(" to ", out);
+        status_time(out, newest->last_s);
+        fprintf(out, ", beginning with %s\n", info->name);
+        return;
+    }
+    fputs(known ? "none: no backup has all WAL up to the last segment\n" : "not known\n", out);
+}
+
+static void print_errors(FILE *out, const struct status_view *v)
+{
+    head(out, "last hour:");
+    fprintf(out, "%" PRIu64 " errors, %" PRIu64 " warnings: see status/log\n",
+            log_ring_last_hour(LOG_CLASS_ERROR, v->now_s),
+            log_ring_last_hour(LOG_CLASS_WARNING, v->now_s));
+}
+
+void status_print_summary(FILE *out, const struct status_view *v)
+{
+    print_mount(out, v);
+    print_cluster(out, v);
+    print_wal(out, v);
+    print_backlog(out, v);
+    print_backups(out, v);
+    print_window(out, v);
+    print_errors(out, v);
+}
