@@ -54,6 +54,8 @@ static void set_transport(const struct http *http, struct http_handle *h)
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);
+    if (http->no_proxy)
+        curl_easy_setopt(easy, CURLOPT_PROXY, "");
     if (http->ca_file != NULL) {
         curl_easy_setopt(easy, CURLOPT_CAINFO, http->ca_file);
         curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);

@@ -25,6 +25,7 @@ struct http_options {
     uint32_t connect_timeout_ms;
     uint32_t stall_timeout_ms; /* no byte in either direction while somebody waits for one */
     unsigned max_connections;
+    bool no_proxy; /* whatever the environment says */
 };
 
 /* Strings are copied. Does not touch the network. The first one makes the process ignore SIGPIPE,

@@ -27,6 +27,7 @@ struct http {
     bool ca_by_dir; /* the system's certificates can be looked up one by one */
     uint32_t connect_timeout_ms, stall_timeout_ms;
     unsigned max_connections;
+    bool no_proxy;
     pthread_mutex_t lock;
     pthread_cond_t freed;
     unsigned busy;            /* lock; handles that exchanges own */

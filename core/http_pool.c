@@ -50,6 +50,7 @@ struct http *http_new(const struct http_options *options, struct err *err)
     waiter_cond_init(&http->freed);
     http->connect_timeout_ms = options->connect_timeout_ms;
     http->stall_timeout_ms = options->stall_timeout_ms;
+    http->no_proxy = options->no_proxy;
     http->max_connections = options->max_connections > 0 ? options->max_connections : 1;
     if (options->ca_file == NULL) {
         http->ca_by_dir = certificates_by_dir();

@@ -16,15 +16,25 @@
 #define S3_ANSWER_MAX (16 * 1024 * 1024) /* a list of 1000 keys with long names, encoded */
 #define S3_ERROR_MAX (64 * 1024)
 #define S3_WHAT 320
+#define S3_REGION 64
+
+/* Constant once it is the store's. */
+struct s3_place {
+    char region[S3_REGION];
+    bool path_style;        /* paths begin with "/bucket" */
+    char *host;             /* as in the Host header */
+    char *origin;           /* "https://host[:port]" */
+    unsigned number;        /* of the places before it */
+    struct s3_place *older; /* the one before it */
+};
 
 struct s3 {
     struct store base;
-    char *bucket, *prefix, *region;
-    char *origin; /* "https://host[:port]" */
-    char *host;   /* as in the Host header */
-    char *root;   /* "/bucket" in path style, else "" */
-    char *access_key_id;
-    struct secret secret_key, session_token;
+    char *bucket, *prefix;
+    char *endpoint; /* NULL: AWS */
+    bool path_style, region_given;
+    _Atomic(struct s3_place *) place;
+    struct aws_cred *cred;
     char *storage_class;
     enum s3_sse sse;
     char *sse_kms_key;
@@ -74,7 +84,8 @@ void s3_add_header(struct s3_request *req, const char *name, const char *value);
  * `stream`). REPLY is to be freed in either case. */
 bool s3_perform(struct s3 *s3, const struct s3_request *req, const struct call *call,
                 struct s3_reply *reply, struct err *err);
-/* The same once, with the payload's hash in PAYLOAD_HEX. */
+/* The same once, with the payload's hash in PAYLOAD_HEX; and once more when the store refused for a
+ * reason that is gone by then: another region, renewed credentials. */
 bool s3_attempt(struct s3 *s3, const struct s3_request *req, const char *payload_hex,
                 const struct call *call, struct s3_reply *reply, struct err *err, bool *again);
 void s3_reply_free(struct s3_reply *reply);
@@ -82,6 +93,15 @@ void s3_reply_free(struct s3_reply *reply);
 /* Facts from the headers of an answer about an object, its size from SIZE. */
 void s3_fill_info(const struct http_exchange *x, uint64_t size, struct store_info *info);
 void s3_copy_etag(const char *value, char etag[128]);
+
+/* s3_place.c */
+bool s3_bucket_ok(const char *bucket);
+/* REGION NULL or "": unknown. */
+bool s3_place_begin(struct s3 *s3, const char *region, struct err *err);
+void s3_place_end(struct s3 *s3);
+/* A request to USED was answered with E: true when it may be sent to another place now. Any thread.
+ */
+bool s3_place_follow(struct s3 *s3, struct s3_place *used, const struct s3_error *e);
 
 /* s3_get.c */
 bool s3_head(struct store *, const char *key, struct store_info *, const struct call *,

@@ -36,6 +36,8 @@ static bool on_element(void *arg, const char *path, const char *text, size_t n)
         s3_error_field(e->region, sizeof(e->region), text, n);
     else if (strcmp(path, "Error/Endpoint") == 0)
         s3_error_field(e->endpoint, sizeof(e->endpoint), text, n);
+    else if (strcmp(path, "Error/StorageClass") == 0)
+        s3_error_field(e->storage_class, sizeof(e->storage_class), text, n);
     else if (strcmp(path, "Error/ServerTime") == 0)
         s3_error_field(e->server_time, sizeof(e->server_time), text, n);
     else if (strcmp(path, "Error/ActualObjectSize") == 0)
@@ -97,7 +99,7 @@ static const struct meaning {
     {"XAmzContentSHA256Mismatch", ERR_CORRUPT, true, "the content changed on its way"},
     {"BadDigest", ERR_CORRUPT, true, "the content changed on its way"},
     {"IncompleteBody", ERR_UNAVAILABLE, true, NULL},
-    {"InvalidObjectState", ERR_FROZEN, false, "restore the object from its archive class first"},
+    {"InvalidObjectState", ERR_FROZEN, false, NULL},
     {"EntityTooLarge", ERR_INVALID, false, "the store does not take objects of this size"},
     {"EntityTooSmall", ERR_INVALID, false, NULL},
     {"QuotaExceeded", ERR_NO_SPACE, false, "raise the quota or delete old backups"},
@@ -150,6 +152,33 @@ static struct meaning by_status(int status)
     return m;
 }
 
+static bool one_of(const char *code, const char *const *codes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(code, codes[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool s3_error_moved(const struct s3_error *e)
+{
+    static const char *const codes[] = {"AuthorizationHeaderMalformed", "PermanentRedirect",
+                                        "TemporaryRedirect", "IllegalLocationConstraintException"};
+    if (e->region[0] == '\0')
+        return false;
+    if (e->readable)
+        return one_of(e->code, codes, sizeof(codes) / sizeof(codes[0]));
+    return e->status == 301 || e->status == 307 || e->status == 400; /* a HEAD has no document */
+}
+
+bool s3_error_stale(const struct s3_error *e)
+{
+    static const char *const codes[] = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired",
+                                        "InvalidAccessKeyId", "SignatureDoesNotMatch"};
+    return e->readable && one_of(e->code, codes, sizeof(codes) / sizeof(codes[0]));
+}
+
 /* An answer without an S3 error document says nothing about an object, whatever its status. */
 static bool not_s3(const struct s3_error *e, const char *what, struct err *err, bool *again)
 {
@@ -169,11 +198,16 @@ static bool not_s3(const struct s3_error *e, const char *what, struct err *err, 
 bool s3_error_to_err(const struct s3_error *e, const char *what, const char *our_time,
                      struct err *err, bool *again)
 {
+    *again = false;
     const struct meaning *known = e->readable ? lookup(e->code) : NULL;
     size_t place = known != NULL ? (size_t)(known - meanings)
                    : e->readable ? COUNTED_OTHER
                                  : COUNTED_NONE;
     atomic_fetch_add(&counted[place], 1);
+    if (!e->readable && s3_error_moved(e))
+        return err_set(err, ERR_FORBIDDEN,
+                       "%s: HTTP %d; the bucket is in region %s: set AWS_REGION", what, e->status,
+                       e->region);
     if (!e->readable)
         return not_s3(e, what, err, again);
     struct meaning m = known != NULL ? *known : by_status(e->status);
@@ -184,9 +218,16 @@ bool s3_error_to_err(const struct s3_error *e, const char *what, const char *our
         (void)snprintf(hint, sizeof(hint),
                        "; this host's clock says %s, the store's %s: set this host's clock",
                        our_time, e->server_time[0] != '\0' ? e->server_time : "something else");
-    else if (m.err == ERR_FORBIDDEN && e->region[0] != '\0')
+    else if (s3_error_moved(e))
         (void)snprintf(hint, sizeof(hint), "; the bucket is in region %s: set AWS_REGION",
                        e->region);
+    else if (m.err == ERR_FROZEN)
+        (void)snprintf(
+            hint, sizeof(hint),
+            "; it is in the archive storage class %s: restore it first (aws s3api "
+            "restore-object --restore-request Days=14 --bucket ... --key ...), then read "
+            "it again",
+            e->storage_class[0] != '\0' ? e->storage_class : "of the bucket");
     else if (e->endpoint[0] != '\0')
         (void)snprintf(hint, sizeof(hint), "; the bucket is at %s", e->endpoint);
     *again = m.again;

@@ -14,15 +14,22 @@ struct s3_error {
     char code[64]; /* "" when not readable; this and the following without control bytes */
     char message[256];
     char request_id[96];
-    char region[64];       /* where the bucket is, when the store tells */
-    char endpoint[128];    /* where a redirect points */
-    char server_time[64];  /* its clock, from the document or the Date header */
-    char content_type[64]; /* of an answer that is not readable */
-    long long actual_size; /* ActualObjectSize of InvalidRange, -1 without */
+    char region[64];        /* where the bucket is, when the store tells */
+    char endpoint[128];     /* where a redirect points */
+    char storage_class[32]; /* of InvalidObjectState */
+    char server_time[64];   /* its clock, from the document or the Date header */
+    char content_type[64];  /* of an answer that is not readable */
+    long long actual_size;  /* ActualObjectSize of InvalidRange, -1 without */
 };
 
 /* Reads the document at BODY (it may be anything) into E, whose status is set. */
 void s3_error_parse(struct s3_error *e, const char *body, size_t n);
+
+/* The bucket is in another region than the request was signed for: E's, if it names one. */
+bool s3_error_moved(const struct s3_error *e);
+
+/* The credentials are wrong or too old: others may work. */
+bool s3_error_stale(const struct s3_error *e);
 
 /* A field's text without what could break a log line, cut to the field. */
 void s3_error_field(char *out, size_t cap, const char *text, size_t n);

@@ -16,6 +16,7 @@
 #define HASH_CHUNK (256 * 1024)
 #define READ_CHUNK (16 * 1024)
 #define URL_MAX 8192
+#define CHANGES_MAX 2 /* both: another region, other credentials */
 #define HEADERS_BYTES_MAX (32 * 1024)
 
 void s3_request_init(struct s3_request *req, const struct s3 *s3, const char *method,
@@ -127,12 +128,21 @@ static bool payload_hash(const struct store_body *body, const struct call *call,
     return ok;
 }
 
-static bool encode_path(const struct s3 *s3, const struct s3_request *req, struct buf *path)
+/* How a request is sent. */
+struct sending {
+    struct s3_place *place;
+    struct aws_credentials *cred;
+    const char *payload_hex;
+    const struct call *call;
+};
+
+static bool encode_path(const struct s3 *s3, const struct s3_place *place,
+                        const struct s3_request *req, struct buf *path)
 {
-    if (!buf_puts(path, s3->root))
+    if (place->path_style && !buf_printf(path, "/%s", s3->bucket))
         return false;
     if (req->key == NULL)
-        return s3->root[0] != '\0' || buf_puts(path, "/");
+        return place->path_style || buf_puts(path, "/");
     return buf_puts(path, "/") && sigv4_encode(path, s3->prefix, strlen(s3->prefix), true) &&
            sigv4_encode(path, req->key, strlen(req->key), true);
 }
@@ -167,23 +177,25 @@ static bool add_lines(struct signed_request *r)
     return ok;
 }
 
-static bool sign(const struct s3 *s3, const struct s3_request *req, const char *payload_hex,
+static bool sign(const struct s3 *s3, const struct sending *how, const struct s3_request *req,
                  struct signed_request *r, struct err *err)
 {
+    const struct s3_place *place = how->place;
+    const struct aws_keys *keys = &how->cred->keys;
     r->path = (struct buf)BUF_INIT(URL_MAX);
     r->url = (struct buf)BUF_INIT(URL_MAX);
     r->auth = (struct buf)BUF_INIT(URL_MAX);
     r->lines = (struct buf)BUF_INIT(HEADERS_BYTES_MAX);
     sigv4_date(time(NULL), r->sign.date);
-    add_field(r, "host", s3->host);
-    add_field(r, "x-amz-content-sha256", payload_hex);
+    add_field(r, "host", place->host);
+    add_field(r, "x-amz-content-sha256", how->payload_hex);
     add_field(r, "x-amz-date", r->sign.date);
-    if (secret_is_set(&s3->session_token))
-        add_field(r, "x-amz-security-token", s3->session_token.value);
+    if (secret_is_set(&keys->token))
+        add_field(r, "x-amz-security-token", keys->token.value);
     for (size_t i = 0; i < req->header_count; i++)
         add_field(r, req->headers[i].name, req->headers[i].value);
-    bool ok = encode_path(s3, req, &r->path) &&
-              buf_printf(&r->url, "%s%s", s3->origin, buf_str(&r->path));
+    bool ok = encode_path(s3, place, req, &r->path) &&
+              buf_printf(&r->url, "%s%s", place->origin, buf_str(&r->path));
     if (ok && req->query_count > 0)
         ok = buf_puts(&r->url, "?") && sigv4_query(&r->url, req->query, req->query_count, false);
     if (!ok)
@@ -193,9 +205,9 @@ static bool sign(const struct s3 *s3, const struct s3_request *req, const char *
     r->sign.query = req->query;
     r->sign.query_count = req->query_count;
     r->sign.headers = r->fields;
-    r->sign.payload_hex = payload_hex;
+    r->sign.payload_hex = how->payload_hex;
     const struct sigv4_key key = {
-        .access_key_id = s3->access_key_id, .secret = &s3->secret_key, .region = s3->region};
+        .access_key_id = keys->id.value, .secret = &keys->secret, .region = place->region};
     if (!sigv4_authorize(&key, &r->sign, &r->auth, err))
         return false;
     return add_lines(r) || err_set(err, ERR_INVALID, "the headers are too long");
@@ -277,14 +289,12 @@ static enum metric_work work_of(const char *method)
                               : WORK_PUT;
 }
 
-static bool attempt(struct s3 *s3, const struct s3_request *req, const char *payload_hex,
-                    const struct call *call, struct s3_reply *reply, struct err *err, bool *again)
+static bool attempt(struct s3 *s3, const struct sending *how, const struct s3_request *req,
+                    struct s3_reply *reply, struct err *err, bool *again)
 {
     struct signed_request r = {.line_count = 0};
-    *again = false;
-    reply->error = (struct s3_error){.status = 0};
     bool small = !req->stream && (req->body == NULL || req->body->size <= S3_SMALL_BODY);
-    if (sign(s3, req, payload_hex, &r, err)) {
+    if (sign(s3, how, req, &r, err)) {
         const struct http_request http = {.method = req->method,
                                           .url = buf_str(&r.url),
                                           .headers = r.line,
@@ -292,7 +302,7 @@ static bool attempt(struct s3 *s3, const struct s3_request *req, const char *pay
                                           .body = req->body,
                                           .want_md5 = req->want_md5,
                                           .total_timeout_ms = small ? s3->request_timeout_ms : 0};
-        reply->x = http_open(s3->http, &http, call, err, again);
+        reply->x = http_open(s3->http, &http, how->call, err, again);
     }
     char date[SIGV4_DATE];
     memcpy(date, r.sign.date, sizeof(date));
@@ -309,13 +319,43 @@ static bool attempt(struct s3 *s3, const struct s3_request *req, const char *pay
     return req->accept == NULL || req->accept(req->accept_arg, reply, err, again);
 }
 
+/* After a refusal: is its reason gone? */
+static bool changed(struct s3 *s3, const struct sending *how, const struct s3_error *e,
+                    struct err *err)
+{
+    struct err reason = ERR_INIT;
+    if (s3_place_follow(s3, how->place, e))
+        return true;
+    if (!s3_error_stale(e))
+        return false;
+    if (aws_cred_renew(s3->cred, how->cred, how->call, &reason))
+        return true;
+    size_t len = strlen(err->text);
+    if (reason.code != ERR_CANCELLED)
+        (void)snprintf(err->text + len, sizeof(err->text) - len, "; %s", reason.text);
+    return false;
+}
+
 bool s3_attempt(struct s3 *s3, const struct s3_request *req, const char *payload_hex,
                 const struct call *call, struct s3_reply *reply, struct err *err, bool *again)
 {
-    int64_t begun_us = now_us();
-    bool ok = attempt(s3, req, payload_hex, call, reply, err, again);
-    metrics_work(work_of(req->method), ok ? ERR_NONE : err->code, now_us() - begun_us);
-    return ok;
+    for (int i = 0;; i++) {
+        struct sending how = {.payload_hex = payload_hex, .call = call};
+        *again = false;
+        reply->error = (struct s3_error){.status = 0};
+        how.cred = aws_cred_get(s3->cred, call, err);
+        if (how.cred == NULL)
+            return err_context(err, "%s", req->what);
+        how.place = atomic_load(&s3->place);
+        int64_t begun_us = now_us();
+        bool ok = attempt(s3, &how, req, reply, err, again);
+        metrics_work(work_of(req->method), ok ? ERR_NONE : err->code, now_us() - begun_us);
+        bool anew = !ok && i < CHANGES_MAX && changed(s3, &how, &reply->error, err);
+        aws_credentials_unref(how.cred);
+        if (!anew)
+            return ok;
+        s3_reply_free(reply);
+    }
 }
 
 bool s3_perform(struct s3 *s3, const struct s3_request *req, const struct call *call,

@@ -99,6 +99,11 @@ static bool hmac(const void *key, size_t key_len, const char *text, uint8_t out[
                 NULL) != NULL;
 }
 
+static const char *service(const struct sigv4_key *key)
+{
+    return key->service != NULL ? key->service : "s3";
+}
+
 /* "AWS4" + secret, folded with date, region, service and a constant. */
 static bool signing_key(const struct sigv4_key *key, const char *day, uint8_t out[SHA256_BYTES])
 {
@@ -110,7 +115,7 @@ static bool signing_key(const struct sigv4_key *key, const char *day, uint8_t ou
     memcpy(seed + 4, key->secret->value, key->secret->len);
     uint8_t a[SHA256_BYTES], b[SHA256_BYTES];
     bool ok = hmac(seed, cap - 1, day, a) && hmac(a, sizeof(a), key->region, b) &&
-              hmac(b, sizeof(b), "s3", a) && hmac(a, sizeof(a), "aws4_request", out);
+              hmac(b, sizeof(b), service(key), a) && hmac(a, sizeof(a), "aws4_request", out);
     OPENSSL_cleanse(seed, cap);
     OPENSSL_cleanse(a, sizeof(a));
     OPENSSL_cleanse(b, sizeof(b));
@@ -162,7 +167,8 @@ bool sigv4_authorize(const struct sigv4_key *key, const struct sigv4_request *re
         ok = buf_printf(&names, "%s%s", i > 0 ? ";" : "", headers[i]->name);
     ok = ok && canonical(req, headers, buf_str(&names), &text) &&
          sigv4_sha256_hex(text.data, text.len, request_hex);
-    (void)snprintf(scope, sizeof(scope), "%.8s/%.80s/s3/aws4_request", req->date, key->region);
+    (void)snprintf(scope, sizeof(scope), "%.8s/%.80s/%.20s/aws4_request", req->date, key->region,
+                   service(key));
     if (text.data != NULL) /* the session token is in it */
         OPENSSL_cleanse(text.data, text.len);
     text.len = 0;

@@ -26,6 +26,7 @@ struct sigv4_key {
     const char *access_key_id;
     const struct secret *secret;
     const char *region;
+    const char *service; /* NULL: "s3" */
 };
 
 struct sigv4_request {

@@ -3,7 +3,7 @@
 #ifndef WALEFS_CORE_STORE_S3_H
 #define WALEFS_CORE_STORE_S3_H
 
-#include "core/secret.h"
+#include "core/aws_cred.h"
 #include "core/store.h"
 
 enum s3_sse { S3_SSE_NONE, S3_SSE_AES256, S3_SSE_KMS };
@@ -11,15 +11,13 @@ enum s3_sse { S3_SSE_NONE, S3_SSE_AES256, S3_SSE_KMS };
 /* All strings are borrowed during store_s3_new only. */
 struct store_s3_options {
     const char *bucket;
-    const char *prefix;   /* "" or "a/b" or "a/b/"; a missing trailing slash is added */
-    const char *region;   /* NULL: us-east-1 */
-    const char *endpoint; /* NULL: AWS; else "http://host[:port]" or "https://..." */
-    bool path_style;      /* else virtual-host style; forced where the bucket name needs it */
-    const char *ca_file;  /* NULL: the system's */
-    const char *access_key_id;
-    const struct secret *secret_key;
-    const struct secret *session_token; /* NULL or unset: none */
-    const char *storage_class;          /* NULL: the bucket's default */
+    const char *prefix;        /* "" or "a/b" or "a/b/"; a missing trailing slash is added */
+    const char *region;        /* NULL: us-east-1, or the one that the store then names */
+    const char *endpoint;      /* NULL: AWS; else "http://host[:port]" or "https://..." */
+    bool path_style;           /* else virtual-host style; forced where the bucket name needs it */
+    const char *ca_file;       /* NULL: the system's */
+    struct aws_cred *cred;     /* borrowed: outlives the store */
+    const char *storage_class; /* NULL: the bucket's default */
     enum s3_sse sse;
     const char *sse_kms_key; /* NULL: the account's default key */
     uint32_t connect_timeout_ms;

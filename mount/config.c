@@ -258,10 +258,14 @@ static bool s3_access(struct config *c, const struct settings *s, struct err *er
     const char *ca = setting_get(s, SET_CAFILE);
     if (ca != NULL && (c->ca_file = realpath(ca, NULL)) == NULL)
         return err_sys(err, errno, "%s=%s", setting_label(s, SET_CAFILE), ca);
-    if (setting_get(s, SET_ACCESS_KEY) == NULL || !secret_is_set(&s->secret_key))
-        return err_set(err, ERR_INVALID,
-                       "no credentials for S3: set AWS_ACCESS_KEY_ID and "
-                       "AWS_SECRET_ACCESS_KEY in the environment or in an envdir (-o envdir=DIR)");
+    int64_t timeout_ms;
+    unsigned long attempts = 0;
+    if (!config_aws(c, s, err) || !seconds(s, SET_IMDS_TIMEOUT, 1, &timeout_ms, err) ||
+        (setting_get(s, SET_IMDS_ATTEMPTS) != NULL &&
+         !number(s, SET_IMDS_ATTEMPTS, 100, &attempts, err)))
+        return false;
+    c->aws.imds_timeout_ms = (uint32_t)timeout_ms;
+    c->aws.imds_attempts = (unsigned)attempts;
     return true;
 }
 
@@ -405,23 +409,25 @@ void config_free(struct config *c)
     free(c->sse_kms_key);
     free(c->recipients_text);
     secret_free(&c->passphrase);
+    secret_free(&c->region);
+    for (size_t i = 0; i < sizeof(c->aws_file) / sizeof(c->aws_file[0]); i++)
+        free(c->aws_file[i]);
     memset(c, 0, sizeof(*c));
 }
 
-struct store *config_make_store(const struct config *c, const struct settings *s, struct err *err)
+struct store *config_make_store(const struct config *c, const struct settings *s,
+                                struct aws_cred *cred, struct err *err)
 {
     if (c->is_file)
         return store_file_new(c->directory, err);
     const struct store_s3_options options = {
         .bucket = c->bucket,
         .prefix = c->prefix,
-        .region = setting_get(s, SET_REGION),
+        .region = c->region.value,
         .endpoint = c->endpoint,
         .path_style = c->path_style,
         .ca_file = c->ca_file,
-        .access_key_id = setting_get(s, SET_ACCESS_KEY),
-        .secret_key = &s->secret_key,
-        .session_token = &s->session_token,
+        .cred = cred,
         .storage_class = setting_get(s, SET_STORAGE_CLASS),
         .sse = c->sse,
         .sse_kms_key = c->sse_kms_key,

@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include "core/aws_chain.h"
 #include "core/log.h"
 #include "core/openpgp.h"
 #include "core/store_s3.h"
@@ -20,6 +21,9 @@ struct config {
     bool path_style;
     enum s3_sse sse;
     char *sse_kms_key;
+    struct aws_chain_options aws; /* where credentials are looked for */
+    char *aws_file[4];            /* owns the files that it names */
+    struct secret region;         /* unset: not known */
 
     char *recipients_text; /* owns what recipients point to */
     const char *recipients[CONFIG_MAX_RECIPIENTS];
@@ -48,8 +52,16 @@ bool config_make(struct config *c, const struct settings *settings, const char *
                  bool foreground, struct err *err);
 void config_free(struct config *c);
 
-/* Not mounted yet, nothing asked of the network: the store that the configuration names. */
-struct store *config_make_store(const struct config *c, const struct settings *s, struct err *err);
+/* For config.c: sets c->aws and c->region. */
+bool config_aws(struct config *c, const struct settings *settings, struct err *err);
+
+/* S3's credentials, not looked for yet. Borrows the config and its settings. */
+struct aws_cred *config_make_cred(const struct config *c, struct err *err);
+
+/* Not mounted yet, nothing asked of the network: the store that the configuration names. CRED
+ * (NULL for a directory) is borrowed. */
+struct store *config_make_store(const struct config *c, const struct settings *s,
+                                struct aws_cred *cred, struct err *err);
 
 /* Finds and checks keys; see openpgp_new. */
 struct openpgp *config_make_openpgp(const struct config *c, const struct settings *s,

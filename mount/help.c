@@ -22,7 +22,9 @@ static const char text[] =
     "  envdir=DIR            read variables from the files in DIR, as envdir(8) and WAL-E do\n"
     "  endpoint=URL          S3 service other than AWS: https://host[:port] (WALE_S3_ENDPOINT)\n"
     "  url_style=STYLE       path or virtual; default: virtual for AWS, path for an endpoint\n"
-    "  region=NAME           (AWS_REGION); default us-east-1\n"
+    "  region=NAME           (AWS_REGION); default: the profile's, else asked of the bucket\n"
+    "  profile=NAME          credentials of this profile in ~/.aws (AWS_PROFILE)\n"
+    "  aws_instance_profile  credentials of this EC2 instance's role\n"
     "  cafile=FILE           certificates to trust for TLS (AWS_CA_BUNDLE)\n"
     "  storage_class=CLASS   for what is written (WALE_S3_STORAGE_CLASS)\n"
     "  sse=KIND              server-side encryption: AES256, aws:kms or aws:kms:KEY\n"
@@ -52,8 +54,11 @@ static const char text[] =
     "  default_permissions   always so; mount.fuse3 with drop_privileges wants to be told\n"
     "  debug                 log every request\n"
     "\n"
-    "Credentials are never options: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN\n"
-    "in the environment or the envdir. The man page walefs(8) says more.\n";
+    "Credentials are never options. They are looked for where AWS's tools look: "
+    "AWS_ACCESS_KEY_ID,\n"
+    "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN in the envdir or the environment, a web identity, "
+    "the\n"
+    "files in ~/.aws, a container's endpoint, the instance's role. walefs(8) says more.\n";
 
 void help_print(void)
 {

@@ -43,6 +43,7 @@ struct walefs {
     struct config config;
     char *mountpoint;
     char *about[3]; /* config, identity, keys; see config_text.h */
+    struct aws_cred *cred;
     struct store *store;
     struct openpgp *pgp;
     struct pool *requests, *local, *work;
@@ -201,7 +202,9 @@ static bool start(struct walefs *w, struct err *err)
     metrics_mark(MOMENT_STARTED);
     if (!describe(w, err))
         return false;
-    w->store = config_make_store(c, &w->settings, err);
+    if (!c->is_file && (w->cred = config_make_cred(c, err)) == NULL)
+        return false;
+    w->store = config_make_store(c, &w->settings, w->cred, err);
     if (w->store == NULL || !check_store(w, err))
         return false;
     w->pgp = config_make_openpgp(c, &w->settings, err);
@@ -263,6 +266,7 @@ static void finish(struct walefs *w)
     openpgp_free(w->pgp);
     if (w->store != NULL)
         w->store->ops->free(w->store);
+    aws_cred_free(w->cred);
     free(w->mountpoint);
     for (size_t i = 0; i < sizeof(w->about) / sizeof(w->about[0]); i++)
         free(w->about[i]);

@@ -24,6 +24,22 @@ static const struct {
     [SET_CAFILE] = {.option = "cafile",
                     .variables = {"AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"}},
     [SET_ACCESS_KEY] = {.secret = true, .variables = {"AWS_ACCESS_KEY_ID"}},
+    [SET_PROFILE] = {.option = "profile", .variables = {"AWS_PROFILE", "AWS_DEFAULT_PROFILE"}},
+    [SET_INSTANCE_PROFILE] = {.option = "aws_instance_profile", .flag = true},
+    [SET_CREDENTIALS_FILE] = {.variables = {"AWS_SHARED_CREDENTIALS_FILE"}},
+    [SET_CONFIG_FILE] = {.variables = {"AWS_CONFIG_FILE"}},
+    [SET_ROLE_ARN] = {.variables = {"AWS_ROLE_ARN"}},
+    [SET_ROLE_SESSION_NAME] = {.variables = {"AWS_ROLE_SESSION_NAME"}},
+    [SET_WEB_IDENTITY_FILE] = {.variables = {"AWS_WEB_IDENTITY_TOKEN_FILE"}},
+    [SET_STS_ENDPOINT] = {.variables = {"AWS_ENDPOINT_URL_STS"}},
+    [SET_CONTAINER_RELATIVE_URI] = {.variables = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"}},
+    [SET_CONTAINER_FULL_URI] = {.variables = {"AWS_CONTAINER_CREDENTIALS_FULL_URI"}},
+    [SET_CONTAINER_TOKEN_FILE] = {.variables = {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"}},
+    [SET_IMDS_ENDPOINT] = {.variables = {"AWS_EC2_METADATA_SERVICE_ENDPOINT"}},
+    [SET_IMDS_MODE] = {.variables = {"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"}},
+    [SET_IMDS_DISABLED] = {.variables = {"AWS_EC2_METADATA_DISABLED"}},
+    [SET_IMDS_TIMEOUT] = {.variables = {"AWS_METADATA_SERVICE_TIMEOUT"}},
+    [SET_IMDS_ATTEMPTS] = {.variables = {"AWS_METADATA_SERVICE_NUM_ATTEMPTS"}},
     [SET_STORAGE_CLASS] = {.option = "storage_class", .variables = {"WALE_S3_STORAGE_CLASS"}},
     [SET_SSE] = {.option = "sse"},
     [SET_GPG_KEY] = {.option = "gpg_key", .variables = {"WALE_GPG_KEY_ID"}},
@@ -185,16 +201,26 @@ static bool envdir_read(const char *dir, const char *variable, struct secret *ou
         return err_set(err, ERR_INVALID, "envdir %s: name too long", dir);
     if (stat(path, &st) != 0)
         return errno == ENOENT || err_sys(err, errno, "cannot read %s", path);
-    if (st.st_size == 0) {
-        (void)unsetenv(variable); /* envdir(8): an empty file unsets the variable */
+    if (st.st_size == 0)
         return true;
-    }
     if (!secret_read_file(out, path, variable, err))
         return false;
     while (out->len > 0 && strchr(" \t\r", out->value[out->len - 1]) != NULL)
         out->value[--out->len] = '\0';
     *found = out->len > 0;
     return true;
+}
+
+/* envdir(8): an empty file unsets the variable. Before threads start only. */
+static bool envdir_take(const char *dir, const char *variable, struct secret *out, bool *found,
+                        struct err *err)
+{
+    char path[4096];
+    struct stat st;
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, variable);
+    if (stat(path, &st) == 0 && st.st_size == 0)
+        (void)unsetenv(variable);
+    return envdir_read(dir, variable, out, found, err);
 }
 
 static bool environment_read(const char *variable, struct secret *out, bool *found, struct err *err)
@@ -212,7 +238,7 @@ static bool complete_one(struct settings *s, enum setting_id id, const char *dir
     for (size_t i = 0; i < 3 && rows[id].variables[i] != NULL && !*found; i++) {
         struct secret value = SECRET_INIT;
         const char *variable = rows[id].variables[i];
-        bool ok = dir != NULL ? envdir_read(dir, variable, &value, found, err)
+        bool ok = dir != NULL ? envdir_take(dir, variable, &value, found, err)
                               : environment_read(variable, &value, found, err);
         if (ok && *found)
             ok = assign(s, id, value.value, dir != NULL ? ORIGIN_ENVDIR : ORIGIN_ENVIRONMENT, err);
@@ -223,32 +249,78 @@ static bool complete_one(struct settings *s, enum setting_id id, const char *dir
     return true;
 }
 
-/* Key id, secret and token belong together: all come from where the key id came from. */
-static bool complete_credentials(struct settings *s, const char *dir, struct err *err)
+/* AWS_SECURITY_TOKEN is the older name, which WAL-E has. */
+static const char *const token_variables[] = {"AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"};
+
+/* What belongs to the key id, from where the key id came from. DIR NULL: the environment. */
+static bool read_secrets(const char *dir, struct secret *secret_key, struct secret *token,
+                         struct err *err)
 {
-    /* AWS_SECURITY_TOKEN is the older name, which WAL-E has */
-    static const char *const tokens[] = {"AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"};
-    bool in_dir = s->of[SET_ACCESS_KEY].origin == ORIGIN_ENVDIR;
     bool found;
-    bool ok = in_dir ? envdir_read(dir, "AWS_SECRET_ACCESS_KEY", &s->secret_key, &found, err)
-                     : environment_read("AWS_SECRET_ACCESS_KEY", &s->secret_key, &found, err);
+    bool ok = dir != NULL ? envdir_read(dir, "AWS_SECRET_ACCESS_KEY", secret_key, &found, err)
+                          : environment_read("AWS_SECRET_ACCESS_KEY", secret_key, &found, err);
     found = false;
     for (size_t i = 0; i < 2 && ok && !found; i++)
-        ok = in_dir ? envdir_read(dir, tokens[i], &s->session_token, &found, err)
-                    : environment_read(tokens[i], &s->session_token, &found, err);
-    unsetenv("AWS_SECRET_ACCESS_KEY");
-    unsetenv(tokens[0]);
-    unsetenv(tokens[1]);
+        ok = dir != NULL ? envdir_read(dir, token_variables[i], token, &found, err)
+                         : environment_read(token_variables[i], token, &found, err);
     return ok;
+}
+
+static bool complete_credentials(struct settings *s, const char *dir, struct err *err)
+{
+    static const char container[] = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
+    bool in_dir = s->of[SET_ACCESS_KEY].origin == ORIGIN_ENVDIR, found = false;
+    bool ok = read_secrets(in_dir ? dir : NULL, &s->secret_key, &s->session_token, err) &&
+              (dir == NULL || envdir_read(dir, container, &s->container_token, &found, err)) &&
+              (found || environment_read(container, &s->container_token, &found, err));
+    unsetenv("AWS_SECRET_ACCESS_KEY");
+    unsetenv(token_variables[0]);
+    unsetenv(token_variables[1]);
+    unsetenv(container);
+    return ok;
+}
+
+static bool copy_secret(struct secret *to, const struct secret *from, struct err *err)
+{
+    return !secret_is_set(from) || secret_set(to, from->value, from->len, err);
+}
+
+bool settings_read_keys(void *arg, struct aws_keys *out, bool *found, struct err *err)
+{
+    const struct settings *s = arg;
+    const struct setting *id = &s->of[SET_ACCESS_KEY];
+    *found = id->value != NULL;
+    if (*found && id->origin == ORIGIN_ENVDIR) {
+        const char *dir = s->of[SET_ENVDIR].value;
+        return envdir_read(dir, "AWS_ACCESS_KEY_ID", &out->id, found, err) &&
+               read_secrets(dir, &out->secret, &out->token, err);
+    }
+    return !*found || (secret_set(&out->id, id->value, strlen(id->value), err) &&
+                       copy_secret(&out->secret, &s->secret_key, err) &&
+                       copy_secret(&out->token, &s->session_token, err));
+}
+
+/* The files are read anew later, when a daemon has left the directory it was started in. */
+static bool absolute_envdir(struct settings *s, struct err *err)
+{
+    char **dir = &s->of[SET_ENVDIR].value;
+    struct stat st;
+    char *path = realpath(*dir, NULL);
+    if (path == NULL || stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        free(path);
+        return err_set(err, ERR_INVALID, "envdir %s is not a directory that can be read", *dir);
+    }
+    free(*dir);
+    *dir = path;
+    return true;
 }
 
 bool settings_complete(struct settings *s, struct err *err)
 {
+    if (s->of[SET_ENVDIR].value != NULL && !absolute_envdir(s, err))
+        return false;
     const char *dir =
         s->of[SET_ENVDIR].value; /* an option only: stays while the rest is filled in */
-    struct stat st;
-    if (dir != NULL && (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)))
-        return err_set(err, ERR_INVALID, "envdir %s is not a directory that can be read", dir);
     for (enum setting_id id = 0; id < SET_COUNT; id++) {
         bool found = s->of[id].origin == ORIGIN_OPTION;
         // NOLINTNEXTLINE(clang-analyzer-unix.Malloc)
@@ -293,5 +365,6 @@ void settings_free(struct settings *s)
         free(s->of[id].value);
     secret_free(&s->secret_key);
     secret_free(&s->session_token);
+    secret_free(&s->container_token);
     memset(s, 0, sizeof(*s));
 }

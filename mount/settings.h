@@ -3,8 +3,7 @@
 #ifndef WALEFS_MOUNT_SETTINGS_H
 #define WALEFS_MOUNT_SETTINGS_H
 
-#include "core/err.h"
-#include "core/secret.h"
+#include "core/aws_cred.h"
 
 enum setting_id {
     SET_ENVDIR,
@@ -15,6 +14,22 @@ enum setting_id {
     SET_URL_STYLE,
     SET_CAFILE,
     SET_ACCESS_KEY,
+    SET_PROFILE,
+    SET_INSTANCE_PROFILE,
+    SET_CREDENTIALS_FILE,
+    SET_CONFIG_FILE,
+    SET_ROLE_ARN,
+    SET_ROLE_SESSION_NAME,
+    SET_WEB_IDENTITY_FILE,
+    SET_STS_ENDPOINT,
+    SET_CONTAINER_RELATIVE_URI,
+    SET_CONTAINER_FULL_URI,
+    SET_CONTAINER_TOKEN_FILE,
+    SET_IMDS_ENDPOINT,
+    SET_IMDS_MODE,
+    SET_IMDS_DISABLED,
+    SET_IMDS_TIMEOUT,
+    SET_IMDS_ATTEMPTS,
     SET_STORAGE_CLASS,
     SET_SSE,
     SET_GPG_KEY,
@@ -55,6 +70,7 @@ struct settings {
     struct setting of[SET_COUNT];
     bool sloppy; /* unknown options are ignored: mount(8)'s -s; set before options are added */
     struct secret secret_key, session_token; /* never an option: those stand in ps */
+    struct secret container_token;           /* AWS_CONTAINER_AUTHORIZATION_TOKEN */
 };
 
 /* Takes one -o argument: a comma-separated list, "\," for a comma. Options that mount(8) and fstab
@@ -70,6 +86,9 @@ const char *setting_name(enum setting_id id);
 bool setting_is_flag(enum setting_id id);
 /* Is the value better not shown to others? */
 bool setting_is_secret(enum setting_id id);
+/* AWS_ACCESS_KEY_ID and what belongs to it, where settings_complete has found it, the envdir's
+ * files read anew; *FOUND false when there is none. For aws_chain_options; ARG is the settings. */
+bool settings_read_keys(void *arg, struct aws_keys *out, bool *found, struct err *err);
 
 /* The value or NULL. */
 const char *setting_get(const struct settings *s, enum setting_id id);

@@ -52,7 +52,7 @@ test_help_and_version()
     "$WALEFS" --help >"$T/out" 2>"$T/err"
     assert_eq "$(cat "$T/err")" "" "stderr of --help"
     local o
-    for o in envdir region endpoint url_style cafile gpg_key gpg_home passphrase_file storage_class \
+    for o in envdir region profile aws_instance_profile endpoint url_style cafile gpg_key gpg_home passphrase_file storage_class \
         sse ro soft hard soft_timeout connect_timeout stall_timeout write_timeout cache_size \
         cache_dir prefetch allow_other uid gid debug; do
         grep -qw -- "$o" "$T/out" || fail "--help does not mention $o"

@@ -31,12 +31,52 @@ const char *env_need(const char *name)
     return value;
 }
 
-struct store_s3_options env_s3_options(enum store_kind kind, const char *prefix,
-                                       struct secret *secret)
+/* ---- credentials that do not change ---- */
+
+struct fixed {
+    const char *id, *secret, *token;
+    struct aws_cred *cred;
+    struct fixed *next;
+};
+
+static struct fixed *all_fixed;
+
+static bool fetch_fixed(void *arg, const struct call *call, struct aws_keys *out, struct err *err)
+{
+    const struct fixed *f = arg;
+    (void)call;
+    return secret_set(&out->id, f->id, strlen(f->id), err) &&
+           secret_set(&out->secret, f->secret, strlen(f->secret), err) &&
+           (f->token == NULL || secret_set(&out->token, f->token, strlen(f->token), err));
+}
+
+static void free_fixed(void)
+{
+    while (all_fixed != NULL) {
+        struct fixed *f = all_fixed;
+        all_fixed = f->next;
+        aws_cred_free(f->cred);
+        free(f);
+    }
+}
+
+struct aws_cred *env_cred(const char *id, const char *secret, const char *token)
 {
     struct err err = ERR_INIT;
-    const char *value = env_need("AWS_SECRET_ACCESS_KEY");
-    assert_true(secret_set(secret, value, strlen(value), &err));
+    struct fixed *f = malloc(sizeof(*f));
+    assert_non_null(f);
+    *f = (struct fixed){.id = id, .secret = secret, .token = token, .next = all_fixed};
+    const struct aws_source source = {.fetch = fetch_fixed, .arg = f};
+    f->cred = aws_cred_new(&source, &err);
+    assert_non_null(f->cred);
+    if (all_fixed == NULL)
+        (void)atexit(free_fixed);
+    all_fixed = f;
+    return f->cred;
+}
+
+struct store_s3_options env_s3_options(enum store_kind kind, const char *prefix)
+{
     bool tls = kind == STORE_S3_TLS;
     return (struct store_s3_options){
         .bucket = env_need("WALEFS_TEST_BUCKET"),
@@ -45,8 +85,7 @@ struct store_s3_options env_s3_options(enum store_kind kind, const char *prefix,
         .endpoint = env_need(tls ? "WALEFS_TEST_ENDPOINT_TLS" : "WALEFS_TEST_ENDPOINT"),
         .path_style = true,
         .ca_file = tls ? env_need("WALEFS_TEST_CA") : NULL,
-        .access_key_id = env_need("AWS_ACCESS_KEY_ID"),
-        .secret_key = secret,
+        .cred = env_cred(env_need("AWS_ACCESS_KEY_ID"), env_need("AWS_SECRET_ACCESS_KEY"), NULL),
         .connect_timeout_ms = 5000,
         .stall_timeout_ms = 20000,
         .request_timeout_ms = 20000,
@@ -65,11 +104,9 @@ void store_env_begin(struct store_env *env, enum store_kind kind)
         assert_non_null(mkdtemp(env->dir));
         env->store = store_file_new(env->dir, &err);
     } else {
-        struct secret secret = SECRET_INIT;
         (void)snprintf(env->prefix, sizeof(env->prefix), "unit/%d-%u", (int)getpid(), ++counter);
-        struct store_s3_options options = env_s3_options(kind, env->prefix, &secret);
+        struct store_s3_options options = env_s3_options(kind, env->prefix);
         env->store = store_s3_new(&options, &err);
-        secret_free(&secret);
     }
     if (env->store == NULL)
         fail_msg("no store: %s", err.text);
@@ -210,17 +247,15 @@ void script_drop(struct script *s)
 struct store *script_store(const struct script *s, unsigned max_attempts)
 {
     struct err err = ERR_INIT;
-    struct secret secret = SECRET_INIT;
     char endpoint[64];
     (void)snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u", s->port);
-    assert_true(secret_set(&secret, "secret", 6, &err));
     const struct store_s3_options options = {
         .bucket = "bucket",
         .prefix = "p",
         .endpoint = endpoint,
         .path_style = true,
-        .access_key_id = "AKTEST",
-        .secret_key = &secret,
+        .region = "us-east-1",
+        .cred = env_cred("AKTEST", "secret", NULL),
         .connect_timeout_ms = 1000,
         .stall_timeout_ms = 600,
         .request_timeout_ms = 1500,
@@ -228,7 +263,6 @@ struct store *script_store(const struct script *s, unsigned max_attempts)
         .max_connections = 4,
     };
     struct store *store = store_s3_new(&options, &err);
-    secret_free(&secret);
     if (store == NULL)
         fail_msg("no store: %s", err.text);
     return store;

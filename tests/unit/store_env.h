@@ -22,9 +22,12 @@ struct store_env {
 /* The value of an environment variable that radosgw.sh sets; the test fails without it. */
 const char *env_need(const char *name);
 
-/* Options for the real server; SECRET is filled and to be freed. */
-struct store_s3_options env_s3_options(enum store_kind kind, const char *prefix,
-                                       struct secret *secret);
+/* Credentials that stay the same, TOKEN or NULL; freed at the program's end. Strings are borrowed.
+ */
+struct aws_cred *env_cred(const char *id, const char *secret, const char *token);
+
+/* Options for the real server. */
+struct store_s3_options env_s3_options(enum store_kind kind, const char *prefix);
 
 void store_env_begin(struct store_env *env, enum store_kind kind);
 void store_env_end(struct store_env *env); /* removes all that is stored */

@@ -155,29 +155,6 @@ static void test_malformed_sources(void **state)
     bad(url, "", "bucket");
 }
 
-static void test_credentials(void **state)
-{
-    (void)state;
-    unsetenv("AWS_ACCESS_KEY_ID");
-    bad("s3://bucket/x", "", "AWS_ACCESS_KEY_ID");
-    setenv("AWS_ACCESS_KEY_ID", "", 1);
-    bad("s3://bucket/x", "", "AWS_ACCESS_KEY_ID");
-    /* an envdir whose file holds blanks only */
-    char path[128], options[64];
-    (void)snprintf(path, sizeof(path), "%s/AWS_ACCESS_KEY_ID", dir);
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fputs("  \n", f);
-    fclose(f);
-    (void)snprintf(path, sizeof(path), "%s/AWS_SECRET_ACCESS_KEY", dir);
-    f = fopen(path, "w");
-    assert_non_null(f);
-    fputs("verysecret\n", f);
-    fclose(f);
-    (void)snprintf(options, sizeof(options), "envdir=%s", dir);
-    bad("s3://bucket/x", options, "AWS_ACCESS_KEY_ID");
-}
-
 /* ---- S3 ---- */
 
 static void endpoint(const char *text, const char *plain, bool path_style)
@@ -465,15 +442,18 @@ static void test_stores(void **state)
     char url[64];
     (void)snprintf(url, sizeof(url), "file://localhost%s", dir);
     good(url, "");
-    struct store *store = config_make_store(&c, &s, &err);
+    struct store *store = config_make_store(&c, &s, NULL, &err);
     assert_non_null(store);
     assert_non_null(strstr(store->url, dir));
     store->ops->free(store);
     good("s3://bucket/x", "endpoint=http://localhost:1,region=eu-west-1");
-    store = config_make_store(&c, &s, &err);
+    struct aws_cred *cred = config_make_cred(&c, &err);
+    assert_non_null(cred);
+    store = config_make_store(&c, &s, cred, &err);
     assert_non_null(store);
     assert_null(strstr(store->url, "verysecret"));
     store->ops->free(store);
+    aws_cred_free(cred);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -485,7 +465,6 @@ int main(void)
         T(test_file_source),
         T(test_source_of_the_environment),
         T(test_malformed_sources),
-        T(test_credentials),
         T(test_endpoints),
         T(test_malformed_endpoints),
         T(test_encryption_by_the_server),

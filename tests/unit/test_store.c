@@ -367,15 +367,13 @@ static void test_bad_keys(void **state)
 static struct store *store_nowhere(void)
 {
     struct err err = ERR_INIT;
-    struct secret secret = SECRET_INIT;
     struct store *s;
     if (env_kind == STORE_DIRECTORY) {
         s = store_file_new("/tmp/walefs-no-such-directory/archive", &err);
     } else {
-        struct store_s3_options options = env_s3_options(env_kind, "p", &secret);
+        struct store_s3_options options = env_s3_options(env_kind, "p");
         options.bucket = "walefs-no-such-bucket";
         s = store_s3_new(&options, &err);
-        secret_free(&secret);
     }
     assert_ok(s != NULL, &err);
     return s;

@@ -291,20 +291,16 @@ static void test_check(void **state)
 static struct store *elsewhere(const char *endpoint, unsigned tries)
 {
     struct err err = ERR_INIT;
-    struct secret secret = SECRET_INIT;
-    assert_true(secret_set(&secret, "secret", 6, &err));
     struct store_s3_options options = {.bucket = "bucket",
                                        .endpoint = endpoint,
                                        .path_style = true,
-                                       .access_key_id = "AK",
-                                       .secret_key = &secret,
+                                       .cred = env_cred("AK", "secret", NULL),
                                        .connect_timeout_ms = 2000,
                                        .stall_timeout_ms = 2000,
                                        .request_timeout_ms = 2000,
                                        .max_attempts = tries,
                                        .max_connections = 2};
     struct store *s = store_s3_new(&options, &err);
-    secret_free(&secret);
     if (s == NULL)
         fail_msg("%s", err.text);
     return s;

@@ -123,17 +123,14 @@ static void test_virtual_host_style(void **state)
     (void)state;
     struct script script;
     struct err err = ERR_INIT;
-    struct secret secret = SECRET_INIT;
     char endpoint[64];
     script_begin(&script, "[{'expect': 'PUT /a%20b', 'etag': 'e', 'headers': {'host': "
                           "'bucket[.]localhost:[0-9]+'}}, {'expect': 'GET /[?]encoding.*', 'text': "
                           "'<ListBucketResult/>'}]");
     (void)snprintf(endpoint, sizeof(endpoint), "http://localhost:%u", script.port);
-    assert_true(secret_set(&secret, "secret", 6, &err));
     const struct store_s3_options options = {.bucket = "bucket",
                                              .endpoint = endpoint,
-                                             .access_key_id = "AK",
-                                             .secret_key = &secret,
+                                             .cred = env_cred("AK", "secret", NULL),
                                              .connect_timeout_ms = 1000,
                                              .stall_timeout_ms = 1000};
     struct store *s = store_s3_new(&options, &err);
@@ -143,7 +140,6 @@ static void test_virtual_host_style(void **state)
     assert_true(s->ops->list(s, &(struct store_list){.prefix = ""}, &page, &env_forever, &err));
     store_page_free(&page);
     s->ops->free(s);
-    secret_free(&secret);
     script_end(&script);
 }
 
@@ -152,7 +148,6 @@ static void test_request_headers(void **state)
     (void)state;
     struct script script;
     struct err err = ERR_INIT;
-    struct secret secret = SECRET_INIT, token = SECRET_INIT;
     char endpoint[64];
     script_begin(&script,
                  "[{'expect': 'PUT /bucket/key', 'headers': {'x-amz-security-token': 'TOKEN', "
@@ -164,15 +159,11 @@ static void test_request_headers(void **state)
                  "walefs-a;x-amz-security-token;x-amz-server-side-encryption;x-amz-server-side-"
                  "encryption-aws-kms-key-id;x-amz-storage-class,.*'}, 'etag': 'e'}]");
     (void)snprintf(endpoint, sizeof(endpoint), "HTTP://127.0.0.1:%u/", script.port);
-    assert_true(secret_set(&secret, "secret", 6, &err));
-    assert_true(secret_set(&token, "TOKEN", 5, &err));
     struct store_s3_options options = {.bucket = "bucket",
                                        .prefix = "",
                                        .endpoint = endpoint,
                                        .region = "eu-x-1",
-                                       .access_key_id = "AK",
-                                       .secret_key = &secret,
-                                       .session_token = &token,
+                                       .cred = env_cred("AK", "secret", "TOKEN"),
                                        .storage_class = "STANDARD_IA",
                                        .sse = S3_SSE_KMS,
                                        .sse_kms_key = "KMS",
@@ -186,8 +177,6 @@ static void test_request_headers(void **state)
     if (!s->ops->put(s, "key", &put, NULL, &env_forever, &err))
         fail_msg("%s", err.text);
     s->ops->free(s);
-    secret_free(&secret);
-    secret_free(&token);
     script_end(&script);
 }
 

@@ -13,15 +13,6 @@
 
 #include "tests/unit/store_env.h"
 
-static struct secret secret;
-
-static int teardown(void **state)
-{
-    (void)state;
-    secret_free(&secret);
-    return 0;
-}
-
 static struct store *make(const struct store_s3_options *options)
 {
     struct err err = ERR_INIT;
@@ -43,22 +34,16 @@ static void check_fails(const struct store_s3_options *options, enum err_code co
     s->ops->free(s);
 }
 
-static void set_secret(const char *value)
-{
-    struct err err = ERR_INIT;
-    assert_true(secret_set(&secret, value, strlen(value), &err));
-}
-
 static void test_credentials(void **state)
 {
     (void)state;
-    struct store_s3_options o = env_s3_options(STORE_S3, "unit/cred", &secret);
-    set_secret("wrong");
+    struct store_s3_options o = env_s3_options(STORE_S3, "unit/cred");
+    o.cred = env_cred(env_need("AWS_ACCESS_KEY_ID"), "wrong", NULL);
     check_fails(&o, ERR_FORBIDDEN, "AWS_SECRET_ACCESS_KEY");
-    o.access_key_id = "AKNOBODY";
+    o.cred = env_cred("AKNOBODY", "wrong", NULL);
     check_fails(&o, ERR_FORBIDDEN, "AWS_ACCESS_KEY_ID");
-    o.access_key_id = env_need("WALEFS_TEST_OTHER_KEY_ID");
-    set_secret(env_need("WALEFS_TEST_OTHER_SECRET"));
+    o.cred =
+        env_cred(env_need("WALEFS_TEST_OTHER_KEY_ID"), env_need("WALEFS_TEST_OTHER_SECRET"), NULL);
     check_fails(&o, ERR_FORBIDDEN, "AccessDenied");
     struct err err = ERR_INIT;
     struct store_info info;
@@ -72,7 +57,7 @@ static void test_endpoints(void **state)
 {
     (void)state;
     char url[128];
-    struct store_s3_options o = env_s3_options(STORE_S3_TLS, "unit/tls", &secret);
+    struct store_s3_options o = env_s3_options(STORE_S3_TLS, "unit/tls");
     o.max_attempts = 2;
     o.ca_file = NULL;
     check_fails(&o, ERR_UNAVAILABLE, "option cafile");
@@ -92,7 +77,7 @@ static void test_wrong_host_name(void **state)
 {
     (void)state;
     char url[128];
-    struct store_s3_options o = env_s3_options(STORE_S3_TLS, "unit/tls", &secret);
+    struct store_s3_options o = env_s3_options(STORE_S3_TLS, "unit/tls");
     const char *port = strrchr(o.endpoint, ':');
     (void)snprintf(url, sizeof(url), "https://localhost.localdomain%s", port);
     o.endpoint = url;
@@ -108,7 +93,7 @@ static void test_wrong_host_name(void **state)
 static void test_server_side_encryption(void **state)
 {
     (void)state;
-    struct store_s3_options o = env_s3_options(STORE_S3, "unit/sse", &secret);
+    struct store_s3_options o = env_s3_options(STORE_S3, "unit/sse");
     o.sse = S3_SSE_AES256;
     struct store *s = make(&o);
     size_t n;
@@ -142,7 +127,7 @@ static void *fire_later(void *arg)
 static void test_frozen_server(void **state)
 {
     (void)state;
-    struct store_s3_options o = env_s3_options(STORE_S3, "unit/frozen", &secret);
+    struct store_s3_options o = env_s3_options(STORE_S3, "unit/frozen");
     struct store *s = make(&o);
     struct err err = ERR_INIT;
     struct store_info info;
@@ -199,7 +184,7 @@ static void test_frozen_server(void **state)
 static void test_restarted_server(void **state)
 {
     (void)state;
-    struct store_s3_options o = env_s3_options(STORE_S3, "unit/restart", &secret);
+    struct store_s3_options o = env_s3_options(STORE_S3, "unit/restart");
     struct store *s = make(&o);
     struct err err = ERR_INIT;
     struct store_info info;
@@ -231,7 +216,7 @@ static void test_restarted_server(void **state)
 static void test_changed_while_reading(void **state)
 {
     (void)state;
-    struct store_s3_options o = env_s3_options(STORE_S3, "unit/changed", &secret);
+    struct store_s3_options o = env_s3_options(STORE_S3, "unit/changed");
     struct store *s = make(&o);
     struct err err = ERR_INIT;
     struct store_info info;
@@ -266,13 +251,9 @@ static void refused(struct store_s3_options o, const char *text)
 static void test_options(void **state)
 {
     (void)state;
-    set_secret("secret");
-    const struct secret unset = SECRET_INIT;
-    const struct store_s3_options good = {.bucket = "bucket",
-                                          .prefix = "a/b",
-                                          .access_key_id = "AK",
-                                          .secret_key = &secret,
-                                          .max_connections = 1};
+    struct aws_cred *cred = env_cred("AK", "secret", NULL);
+    const struct store_s3_options good = {
+        .bucket = "bucket", .prefix = "a/b", .cred = cred, .max_connections = 1};
     struct store_s3_options o = good;
     struct store *s = make(&o);
     assert_string_equal(s->url, "s3://bucket/a/b/");
@@ -297,9 +278,6 @@ static void test_options(void **state)
     BAD(bucket, "a b c", "bucket");
     BAD(prefix, "a/../b", "component");
     BAD(region, "eu\rx", "region");
-    BAD(access_key_id, NULL, "AWS_ACCESS_KEY_ID");
-    BAD(access_key_id, "a\rb", "AWS_ACCESS_KEY_ID");
-    BAD(secret_key, &unset, "AWS_SECRET_ACCESS_KEY");
     BAD(storage_class, "A B", "storage class");
     BAD(sse_kms_key, "key", "KMS");
     static const char *const endpoints[] = {
@@ -314,7 +292,7 @@ static void test_options(void **state)
 static void test_endpoint_forms(void **state)
 {
     (void)state;
-    set_secret("secret");
+    struct aws_cred *cred = env_cred("AK", "secret", NULL);
     static const struct {
         const char *endpoint, *bucket, *region;
         bool path_style;
@@ -335,8 +313,7 @@ static void test_endpoint_forms(void **state)
                                            .endpoint = cases[i].endpoint,
                                            .region = cases[i].region,
                                            .path_style = cases[i].path_style,
-                                           .access_key_id = "AK",
-                                           .secret_key = &secret,
+                                           .cred = cred,
                                            .connect_timeout_ms = 2000,
                                            .stall_timeout_ms = 2000,
                                            .max_attempts = 1,
@@ -352,7 +329,7 @@ static void test_endpoint_forms(void **state)
 
 int main(void)
 {
-#define T(function) cmocka_unit_test_teardown(function, teardown)
+#define T(function) cmocka_unit_test(function)
     const struct CMUnitTest tests[] = {
         T(test_options),       T(test_endpoint_forms),   T(test_credentials),
         T(test_endpoints),     T(test_wrong_host_name),  T(test_server_side_encryption),
