@@ -224,10 +224,10 @@ bool s3_error_to_err(const struct s3_error *e, const char *what, const char *our
     else if (m.err == ERR_FROZEN)
         (void)snprintf(
             hint, sizeof(hint),
-            "; it is in the archive storage class %s: restore it first (aws s3api "
+            "; it is in an archive storage class (%s): restore it first (aws s3api "
             "restore-object --restore-request Days=14 --bucket ... --key ...), then read "
             "it again",
-            e->storage_class[0] != '\0' ? e->storage_class : "of the bucket");
+            e->storage_class[0] != '\0' ? e->storage_class : "GLACIER or the like");
     else if (e->endpoint[0] != '\0')
         (void)snprintf(hint, sizeof(hint), "; the bucket is at %s", e->endpoint);
     *again = m.again;

@@ -31,6 +31,44 @@ static void test_fields(void **state)
     assert_int_equal(e.actual_size, 77);
 }
 
+/* What a person has to do, and with which class. */
+static void test_archive_class(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    bool again = true;
+    struct s3_error e = parsed(403, "<Error><Code>InvalidObjectState</Code><Message>m</Message>"
+                                    "<StorageClass>GLACIER</StorageClass></Error>");
+    assert_false(s3_error_to_err(&e, "get x", "", &err, &again));
+    assert_int_equal(err.code, ERR_FROZEN);
+    assert_false(again);
+    assert_false(err_transient(err.code));
+    assert_non_null(strstr(err.text, "storage class (GLACIER): restore it first"));
+    e = parsed(403, "<Error><Code>InvalidObjectState</Code></Error>");
+    assert_false(s3_error_to_err(&e, "get x", "", &err, &again));
+    assert_non_null(strstr(err.text, "restore it first"));
+}
+
+static void test_moved_and_stale(void **state)
+{
+    (void)state;
+    struct s3_error e = parsed(400, "<Error><Code>ExpiredToken</Code></Error>");
+    assert_true(s3_error_stale(&e));
+    (void)strcpy(e.region, "eu-x-1"); /* AWS tells it with any error */
+    assert_false(s3_error_moved(&e));
+    e = parsed(403, "<Error><Code>AccessDenied</Code></Error>");
+    assert_false(s3_error_stale(&e));
+    e = parsed(301, "<Error><Code>PermanentRedirect</Code></Error>");
+    assert_false(s3_error_moved(&e)); /* it does not say where to */
+    (void)strcpy(e.region, "eu-x-1");
+    assert_true(s3_error_moved(&e));
+    e = parsed(301, "");
+    (void)strcpy(e.region, "eu-x-1");
+    assert_true(s3_error_moved(&e));
+    e.status = 403;
+    assert_false(s3_error_moved(&e));
+}
+
 static void test_unreadable(void **state)
 {
     (void)state;
@@ -104,8 +142,9 @@ static void test_field_cleaning(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fields),         cmocka_unit_test(test_unreadable),
-        cmocka_unit_test(test_long_fields),    cmocka_unit_test(test_skew),
+        cmocka_unit_test(test_fields),          cmocka_unit_test(test_archive_class),
+        cmocka_unit_test(test_moved_and_stale), cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_long_fields),     cmocka_unit_test(test_skew),
         cmocka_unit_test(test_field_cleaning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
