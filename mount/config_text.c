@@ -137,6 +137,25 @@ char *config_text(const struct config *c, const struct settings *s, struct err *
     return give(&b, err);
 }
 
+/* Without keys: what tells the place where credentials are looked for. */
+static void put_found(struct buf *b, const struct settings *s)
+{
+    static const struct {
+        enum setting_id id;
+        const char *what;
+    } places[] = {{SET_ROLE_ARN, "role "}, {SET_PROFILE, "profile "}};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        const char *value = setting_get(s, places[i].id);
+        if (value == NULL)
+            continue;
+        buf_puts(b, places[i].what);
+        put_value(b, value);
+        return;
+    }
+    buf_puts(b, setting_get(s, SET_INSTANCE_PROFILE) != NULL ? "the role of the instance"
+                                                             : "as AWS's tools find it");
+}
+
 char *config_identity(const struct config *c, const struct settings *s, struct err *err)
 {
     struct buf b = BUF_INIT(TEXT_MAX);
@@ -144,6 +163,8 @@ char *config_identity(const struct config *c, const struct settings *s, struct e
     size_t n = id == NULL ? 0 : strlen(id);
     if (c->is_file)
         buf_puts(&b, "the directory's owner and modes decide");
+    else if (n == 0)
+        put_found(&b, s);
     else if (n < 12)
         buf_puts(&b, "an access key");
     else
