@@ -130,6 +130,6 @@ int main(void)
         AWS_TS(test_restricted),
         AWS_TS(test_stays_with_its_place),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

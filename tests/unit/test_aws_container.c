@@ -129,6 +129,6 @@ int main(void)
         AWS_T(test_bad_addresses),
         AWS_T(test_answers),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -392,6 +392,6 @@ int main(void)
         T(test_ended_calls),
         T(test_freed_while_refreshing),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

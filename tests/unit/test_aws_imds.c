@@ -121,6 +121,6 @@ int main(void)
         AWS_T(test_protocol),  AWS_T(test_failures),  AWS_T(test_hop_limit),
         AWS_TS(test_no_proxy), AWS_T(test_endpoints),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

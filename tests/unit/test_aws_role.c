@@ -127,6 +127,6 @@ int main(void)
         AWS_TS(test_credential_source),
         AWS_TS(test_web_identity_of_a_profile),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

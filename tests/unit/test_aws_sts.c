@@ -128,6 +128,6 @@ int main(void)
         AWS_T(test_failures),
         AWS_TS(test_assume_role),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

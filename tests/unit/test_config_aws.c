@@ -234,6 +234,6 @@ int main(void)
         T(test_relative_files),  T(test_rotation_in_an_envdir),
         T(test_container_token), T(test_metadata_service),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

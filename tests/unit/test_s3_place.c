@@ -202,6 +202,6 @@ int main(void)
         cmocka_unit_test(test_circle),
         cmocka_unit_test(test_hosts_of_aws),
     };
-    log_setup(LOG_TARGET_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
