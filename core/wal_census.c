@@ -209,7 +209,7 @@ bool wal_census_way(const struct wal_census *c, uint32_t tli, uint64_t number, s
     way->to = to->range.last;
     /* the segment in which a timeline was left is read from the next one */
     for (; to->tli != tli && i < c->ancestor_count; i++) {
-        uint64_t switched = c->ancestors[i].lsn / c->segment_size;
+        uint64_t switched = c->ancestors[i].end / c->segment_size;
         if (switched > number) {
             walk(c, c->ancestors[i].tli, number, switched - 1, way);
             number = switched;

@@ -39,7 +39,7 @@ struct wal_census {
     uint64_t strange; /* names with a segment number that does not exist with that size */
     uint64_t stored_bytes;
     /* of the newest timeline that has segments; none when it is the first, or not known */
-    struct wal_history_entry ancestors[CENSUS_ANCESTORS];
+    struct wal_switch ancestors[CENSUS_ANCESTORS];
     size_t ancestor_count;
     bool newest_has_history; /* its history file is in the archive */
 };

@@ -69,8 +69,11 @@ bool wal_segment_check(const char *name, const struct wal_header *header, uint64
 
 bool wal_history_check(const char *name, const char *text, size_t n, struct err *err)
 {
-    struct wal_history_entry last;
-    return wal_history_parse(name, text, n, &last, 1, err) > 0;
+    struct wal_history history;
+    bool ok = wal_history_parse(name, text, n, &history, err);
+    if (ok)
+        wal_history_free(&history);
+    return ok;
 }
 
 bool wal_label_check(const char *name, const char *text, size_t n, struct err *err)

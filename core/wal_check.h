@@ -25,8 +25,7 @@ bool wal_header_parse(const void *page, size_t n, struct wal_header *out, struct
 bool wal_segment_check(const char *name, const struct wal_header *header, uint64_t size,
                        struct err *err);
 
-/* Checks the text of NAME's timeline history: lines "parent TLI, LSN, reason", rising timelines
- * that stay below the file's own. */
+/* Is this text a timeline history (core/wal_history.h)? */
 bool wal_history_check(const char *name, const char *text, size_t n, struct err *err);
 
 /* Checks that the text is a backup label file: it must begin with START WAL LOCATION. */

@@ -92,9 +92,13 @@ static void read_history(struct survey_state *s, const struct call *call)
     char *text = p->size > WAL_TEXT_MAX ? NULL : malloc((size_t)p->size + 1);
     ssize_t n = text == NULL ? -1 : spool_read(p->fd, text, (size_t)p->size, 0, &err);
     c->newest_has_history = true;
-    if (n > 0)
-        c->ancestor_count =
-            wal_history_parse(name, text, (size_t)n, c->ancestors, CENSUS_ANCESTORS, &err);
+    struct wal_history h = {.count = 0};
+    if (n > 0 && wal_history_parse(name, text, (size_t)n, &h, &err)) {
+        c->ancestor_count = h.count < CENSUS_ANCESTORS ? h.count : CENSUS_ANCESTORS;
+        memcpy(c->ancestors, h.of + (h.count - c->ancestor_count),
+               c->ancestor_count * sizeof(*h.of));
+    }
+    wal_history_free(&h);
     free(text);
     plain_unref(p);
 }

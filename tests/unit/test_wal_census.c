@@ -172,8 +172,8 @@ static void with_timelines(void)
     add_range(2, 20, 30);
     add_range(3, 26, 28); /* another branch */
     add_range(4, 31, 40);
-    c->ancestors[0] = (struct wal_history_entry){1, UINT64_C(20) * 16 * MIB + 4711};
-    c->ancestors[1] = (struct wal_history_entry){2, UINT64_C(31) * 16 * MIB + 1};
+    c->ancestors[0] = (struct wal_switch){1, UINT64_C(20) * 16 * MIB + 4711};
+    c->ancestors[1] = (struct wal_switch){2, UINT64_C(31) * 16 * MIB + 1};
     c->ancestor_count = 2;
 }
 
@@ -210,7 +210,7 @@ static void test_what_is_missing_around_a_switch(void **state)
     begin(16 * MIB);
     add_range(1, 10, 18); /* 19 never came */
     add_range(2, 21, 25); /* nor did 20, in which timeline 1 was left */
-    c->ancestors[0] = (struct wal_history_entry){1, UINT64_C(20) * 16 * MIB + 4711};
+    c->ancestors[0] = (struct wal_switch){1, UINT64_C(20) * 16 * MIB + 4711};
     c->ancestor_count = 1;
     assert_int_equal(wal_census_find(c, 1)->missing + wal_census_find(c, 2)->missing, 0);
     assert_true(wal_census_way(c, 1, 12, &way));
