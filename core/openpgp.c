@@ -4,6 +4,7 @@
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/openpgp_internal.h"
 
@@ -30,6 +31,9 @@ static bool copy_options(struct openpgp *pgp, const struct openpgp_options *opti
                          struct err *err)
 {
     pgp->stall_timeout_ms = options->stall_timeout_ms;
+    pgp->allow_expired = options->allow_expired && options->writable;
+    pgp->expires_s = INT64_MAX;
+    pgp->expiry_looked_s = time(NULL);
     if (options->home != NULL) {
         /* absolute, since a daemon changes its directory */
         pgp->home = realpath(options->home, NULL);
@@ -59,8 +63,12 @@ static bool preflight(struct openpgp *pgp, const struct openpgp_options *options
         if (!openpgp_find_recipients(pgp, options->recipients, options->recipient_count,
                                      options->writable, err))
             return false;
+        if (options->writable && !openpgp_make_earlier(pgp, err))
+            return false;
         struct gpg_run_options run = openpgp_run_options(pgp, &endless);
-        if (options->writable && !gpg_trial(&run, pgp->recipients, false, err))
+        if (pgp->earlier != NULL)
+            run.home = gpg_home_path(pgp->earlier);
+        if (options->writable && !gpg_trial(&run, pgp->recipient_args, false, err))
             return err_context(err, "trying to encrypt");
     }
     return !secret_is_set(options->passphrase) || openpgp_unlock(pgp, err);
@@ -92,11 +100,14 @@ void openpgp_free(struct openpgp *pgp)
     gpg_contexts_destroy(&pgp->encrypting);
     gpg_contexts_destroy(&pgp->decrypting);
     gpg_home_free(pgp->unlocked);
+    gpg_home_free(pgp->earlier);
     secret_free(&pgp->passphrase);
-    for (size_t i = 0; i < pgp->recipient_count; i++)
-        free(pgp->recipient_fprs[i]);
-    free(pgp->recipient_fprs);
+    for (size_t i = 0; i < pgp->recipient_count; i++) {
+        free(pgp->recipients[i].fpr);
+        free(pgp->recipients[i].exact);
+    }
     free(pgp->recipients);
+    free(pgp->recipient_args);
     free(pgp->home);
     slots_destroy(&pgp->slots);
     free(pgp);
@@ -104,7 +115,7 @@ void openpgp_free(struct openpgp *pgp)
 
 bool openpgp_encrypts(const struct openpgp *pgp)
 {
-    return pgp->recipients != NULL;
+    return pgp->recipient_args != NULL;
 }
 
 /* RFC 4880, sections 4.2 and 4.3. What an encrypted message may begin with: a session key packet

@@ -23,10 +23,12 @@ struct openpgp_options {
                                   is ended: ERR_TIMEOUT. 0: never */
     unsigned max_processes;    /* gpg processes at once */
     bool writable;             /* check that the recipients can be encrypted to */
+    bool allow_expired;        /* an expired recipient is a warning */
 };
 
 /* Preflight included: gpg is installed; each recipient has a usable encryption key (else ERR_KEY
- * with the key's name and what to do: unknown, expired, revoked, disabled, cannot encrypt); a
+ * with the key's name and what to do: unknown, expired, revoked, disabled, cannot encrypt; one that
+ * expires within 30 days is a warning in the log, then and daily); a
  * passphrase that is set unlocks a secret key (else ERR_KEY: "wrong passphrase ..."). gpg missing
  * is an error only with recipients or a passphrase; without them it is found out by the first
  * encrypted object. Blocks for up to some seconds. */
@@ -37,6 +39,11 @@ struct openpgp *openpgp_new(const struct openpgp_options *options, struct err *e
 void openpgp_free(struct openpgp *pgp);
 
 bool openpgp_encrypts(const struct openpgp *pgp);
+
+/* When the first of the recipients' keys can no longer be encrypted to, in seconds since 1970 (it
+ * may have passed, with allow_expired); 0: never. As known at the last look, a day ago at most
+ * while objects are written. */
+int64_t openpgp_expires_s(const struct openpgp *pgp);
 
 /* True when the N bytes (N >= 1) can be the start of a binary OpenPGP message that is encrypted. */
 bool openpgp_is_message(const void *data, size_t n);

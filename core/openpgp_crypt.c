@@ -74,12 +74,15 @@ bool gpg_decrypt(const struct gpg_run_options *options, struct source *in, struc
 bool openpgp_encrypt(struct openpgp *pgp, struct source *plain, struct sink *out,
                      const struct call *call, struct err *err)
 {
-    if (pgp->recipients == NULL)
+    if (pgp->recipient_args == NULL)
         return err_set(err, ERR_INVALID, "no key to encrypt to is configured");
     struct gpg_run_options options = openpgp_run_options(pgp, call);
     options.contexts = &pgp->encrypting;
+    if (pgp->earlier != NULL)
+        options.home = gpg_home_path(pgp->earlier);
+    openpgp_watch_expiry(pgp, call);
     int64_t begun_us = now_us();
-    bool ok = gpg_encrypt(&options, pgp->recipients, plain, out, err);
+    bool ok = gpg_encrypt(&options, pgp->recipient_args, plain, out, err);
     metrics_work(WORK_ENCRYPT, ok ? ERR_NONE : err->code, now_us() - begun_us);
     return ok;
 }

@@ -58,6 +58,7 @@ static void take(struct openpgp_frames *f, uint8_t byte)
     if (f->have == 1) {
         unsigned tag = tag_of(f);
         f->data = (byte & 0x80) != 0 && (tag == TAG_DATA || tag == TAG_AEAD || tag == TAG_OLD_DATA);
+        f->aead = f->data && tag == TAG_AEAD;
         f->broken =
             !f->data && ((byte & 0x80) == 0 ||
                          (tag != TAG_SESSION_KEY && tag != TAG_SYMMETRIC_KEY && tag != TAG_MARKER));

@@ -14,6 +14,7 @@ struct openpgp_frames {
     unsigned have;
     uint64_t skip; /* bytes of a packet's body still to come */
     bool data;     /* the encrypted data is reached: what follows is gpg's to judge */
+    bool aead;     /* that is an AEAD packet */
     bool broken;
 };
 

@@ -1,4 +1,4 @@
-/* The private gpg home: a directory of ours on tmpfs in which gpg-agent derives keys cheaply (the
+/* A private gpg home: a directory of ours on tmpfs in which gpg-agent derives keys cheaply (the
  * smallest s2k-count instead of one calibrated to 0.1 s; see openpgp.h). That is no weaker than
  * the passphrase in our own memory: whoever can read the directory can read that, too, and
  * nothing of it reaches a disk (but for swap).
@@ -176,18 +176,17 @@ static size_t find_bases(char bases[BASES][SOCKET_PATH_MAX + 1])
     return count;
 }
 
-static bool write_conf(int dir_fd, const char *name, const char *text)
+static bool write_conf(int dir_fd, const char *name, const char *text, const char *more)
 {
     int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return false;
-    size_t n = strlen(text);
-    bool ok = write(fd, text, n) == (ssize_t)n;
+    bool ok = dprintf(fd, "%s%s", text, more) == (int)(strlen(text) + strlen(more));
     return close(fd) == 0 && ok;
 }
 
 /* False with errno. */
-static bool make_in(struct gpg_home *home, const char *base)
+static bool make_in(struct gpg_home *home, const char *base, const char *more_conf)
 {
     /* a cleaner may take the new directory for a stale one before it is locked: then once more */
     for (int tries = 0; tries < 10; tries++) {
@@ -203,8 +202,8 @@ static bool make_in(struct gpg_home *home, const char *base)
     }
     if (home->fd < 0)
         return false;
-    if (write_conf(home->fd, "gpg.conf", gpg_conf) &&
-        write_conf(home->fd, "gpg-agent.conf", agent_conf))
+    if (write_conf(home->fd, "gpg.conf", gpg_conf, more_conf) &&
+        write_conf(home->fd, "gpg-agent.conf", agent_conf, ""))
         return true;
     int saved = errno;
     remove_home(home->path, home->fd);
@@ -214,7 +213,7 @@ static bool make_in(struct gpg_home *home, const char *base)
     return false;
 }
 
-struct gpg_home *gpg_home_new(struct err *err)
+struct gpg_home *gpg_home_new(const char *more_conf, struct err *err)
 {
     char bases[BASES][SOCKET_PATH_MAX + 1];
     size_t count = find_bases(bases);
@@ -228,7 +227,7 @@ struct gpg_home *gpg_home_new(struct err *err)
     home->fd = -1;
     errno = ENOENT;
     for (size_t i = 0; i < count && home->fd < 0; i++)
-        (void)make_in(home, bases[i]);
+        (void)make_in(home, bases[i], more_conf);
     if (home->fd >= 0)
         return home;
     err_sys(err, errno,

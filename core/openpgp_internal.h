@@ -7,8 +7,10 @@
  *   openpgp_status.c  gpg's status lines, and the struct err that follows from them
  *   openpgp_crypt.c   encrypt and decrypt
  *   openpgp_keys.c    keys: listing, choosing and checking the recipients
- *   openpgp_home.c    the private gpg home on tmpfs
- *   openpgp_unlock.c  moving secret keys into it */
+ *   openpgp_expiry.c  keys that expire, and going on with those that have
+ *   openpgp_home.c    the private gpg homes on tmpfs
+ *   openpgp_move.c    a key out of one home and into another
+ *   openpgp_unlock.c  secret keys in a home in which using them is cheap */
 #ifndef WALEFS_CORE_OPENPGP_INTERNAL_H
 #define WALEFS_CORE_OPENPGP_INTERNAL_H
 
@@ -51,13 +53,15 @@ struct gpg_status {
     bool any; /* a status line came at all */
     bool end_encryption;
     bool decryption_okay, end_decryption, good_mdc, decryption_failed;
-    bool unlocked;        /* DECRYPTION_INFO: gpg had the session key and went on to the data */
-    bool unprotected;     /* DECRYPTION_INFO said: neither MDC nor AEAD */
-    bool no_data;         /* NODATA, UNEXPECTED, BADMDC: what came is not what it should be */
-    bool no_secret_key;   /* NO_SECKEY */
-    bool symmetric;       /* NEED_PASSPHRASE_SYM */
-    bool input_ended;     /* set by the caller: gpg was given all of its input, */
-    uint64_t input_bytes; /* so much of it */
+    bool unlocked; /* DECRYPTION_INFO: gpg had the session key and went on to the data */
+    bool
+        unprotected; /* DECRYPTION_INFO said: neither MDC nor AEAD (gpg 2.2 says so of AEAD, too) */
+    bool no_data;    /* NODATA, UNEXPECTED, BADMDC: what came is not what it should be */
+    bool no_secret_key;           /* NO_SECKEY */
+    bool symmetric;               /* NEED_PASSPHRASE_SYM */
+    bool bad_symmetric;           /* a passphrase was tried that does not fit */
+    bool input_ended;             /* set by the caller: gpg was given all of its input, */
+    uint64_t input_bytes;         /* so much of it */
     struct openpgp_frames frames; /* likewise: of its packets */
     unsigned agent_error;     /* gpg error code that came with using or exporting a secret key */
     unsigned other_error;     /* of ERROR and FAILURE lines for anything else */
@@ -169,27 +173,57 @@ void gpg_signal_writers(ino_t pipe_ino, int sig);
  * started with --homedir HOME). Blocks until they are gone, some seconds at most. */
 void gpg_end_users_of(const char *home);
 
-/* ---- the private home (openpgp_home.c) ---- */
+/* ---- private homes (openpgp_home.c) ---- */
 
 struct gpg_home;
 
-/* Makes one and removes those that dead processes of this user left. */
-struct gpg_home *gpg_home_new(struct err *err);
+/* Makes one, with MORE_CONF behind the usual lines of its gpg.conf, and removes those that dead
+ * processes of this user left. */
+struct gpg_home *gpg_home_new(const char *more_conf, struct err *err);
 const char *gpg_home_path(const struct gpg_home *home);
 
 /* Ends its agent and removes it. NULL is allowed. */
 void gpg_home_free(struct gpg_home *home);
 
+/* ---- moving keys (openpgp_move.c) ---- */
+
+/* An exported key. Never moved in memory, so that no copy of it is left behind by realloc. */
+struct gpg_exported {
+    struct sink base;
+    char *data;
+    size_t len;
+};
+
+bool gpg_exported_init(struct gpg_exported *e, struct err *err);
+void gpg_exported_free(struct gpg_exported *e); /* wipes */
+
+/* OUT may stay empty: *AGENT_ERROR then tells why. It is set as well when only a part of a secret
+ * key could be exported (subkeys with another passphrase, or on a card). */
+bool gpg_export_key(const struct gpg_run_options *options, const char *fpr,
+                    gpgme_export_mode_t mode, struct gpg_exported *out, unsigned *agent_error,
+                    struct err *err);
+bool gpg_import_key(const struct gpg_run_options *options, const struct gpg_exported *key,
+                    struct err *err);
+
 /* ---- the object ---- */
 
+struct recipient {
+    char *fpr;   /* of the primary key */
+    char *exact; /* of the one subkey that was asked for with "ID!"; NULL: gpg chooses */
+};
+
 struct openpgp {
-    /* all but the places is constant after openpgp_new */
-    char *home;             /* NULL: gpg's own choice */
-    char *recipients;       /* for gpgme_op_encrypt_ext; NULL: nothing is encrypted */
-    char **recipient_fprs;  /* primary fingerprints of those that were found */
-    size_t recipient_count; /* of recipient_fprs */
+    /* all but the places and what is atomic is constant after openpgp_new */
+    char *home;                   /* NULL: gpg's own choice */
+    char *recipient_args;         /* for gpgme_op_encrypt_ext; NULL: nothing is encrypted */
+    struct recipient *recipients; /* those that were found */
+    size_t recipient_count;
+    bool allow_expired;
+    _Atomic int64_t expires_s;       /* the first recipient's; INT64_MAX: none does */
+    _Atomic int64_t expiry_looked_s; /* when that was looked up; real time */
     struct secret passphrase;
     struct gpg_home *unlocked; /* home with the unlocked keys; NULL: no passphrase was given */
+    struct gpg_home *earlier;  /* home in which no recipient has expired; NULL: the usual one */
     uint32_t stall_timeout_ms;
     struct gpg_contexts encrypting, decrypting;
     struct slots slots;
@@ -206,12 +240,35 @@ bool gpg_list_keys(struct gpg_run *run, const char *pattern, bool secret_only, s
 /* Whether this subkey can be encrypted to now. */
 bool gpg_subkey_usable(gpgme_subkey_t sub);
 
+/* Until when KEY, or only its subkey EXACT (NULL: any), can be encrypted to, in seconds since 1970:
+ * INT64_MAX for ever, 0 never, whatever the time. */
+int64_t gpg_key_expires(gpgme_key_t key, const char *exact);
+
 /* "FINGERPRINT (user id)", made fit for a message. */
 void gpg_key_name(gpgme_key_t key, char *out, size_t cap);
 
-/* Fills pgp->recipients and pgp->recipient_fprs; with MUST_WORK an unusable one is ERR_KEY. */
+/* "gpg --homedir HOME", for advice. */
+void gpg_command(const struct openpgp *pgp, char *out, size_t cap);
+
+/* Fills pgp->recipient_args, pgp->recipients and pgp->expires_s; with MUST_WORK an unusable one is
+ * ERR_KEY, but for an expired one with allow_expired. */
 bool openpgp_find_recipients(struct openpgp *pgp, const char *const *names, size_t count,
                              bool must_work, struct err *err);
+
+/* ---- expiry (openpgp_expiry.c) ---- */
+
+/* A recipient's key was looked up: when it expires, as gpg_key_expires; warns from 30 days before
+ * on. */
+int64_t openpgp_note_expiry(const struct openpgp *pgp, gpgme_key_t key, const char *exact);
+
+/* Once a day looks the recipients up again, since a key may have been extended, and warns. */
+void openpgp_watch_expiry(struct openpgp *pgp, const struct call *call);
+
+/* gpg does not encrypt to an expired key, and has no option for it. So with allow_expired and a key
+ * that has an end, makes pgp->earlier: a home with copies of the recipients' public keys, in which
+ * gpg's clock stands still before that end. That time shows in nothing but the message's literal
+ * packet, which nobody looks at. */
+bool openpgp_make_earlier(struct openpgp *pgp, struct err *err);
 
 /* ---- encrypt and decrypt (openpgp_crypt.c) ---- */
 

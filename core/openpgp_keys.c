@@ -43,6 +43,26 @@ static bool key_usable(gpgme_key_t key)
     return false;
 }
 
+static int64_t subkey_expires(const struct _gpgme_subkey *sub)
+{
+    return sub->expires > 0 ? sub->expires : INT64_MAX;
+}
+
+int64_t gpg_key_expires(gpgme_key_t key, const char *exact)
+{
+    int64_t last = 0;
+    if (key == NULL || key->revoked || key->disabled || key->invalid)
+        return 0;
+    for (gpgme_subkey_t sub = key->subkeys; sub != NULL; sub = sub->next) {
+        if (!sub->can_encrypt || sub->revoked || sub->disabled || sub->invalid ||
+            (exact != NULL && strcmp(exact, sub->fpr) != 0))
+            continue;
+        if (subkey_expires(sub) > last)
+            last = subkey_expires(sub);
+    }
+    return last < subkey_expires(key->subkeys) ? last : subkey_expires(key->subkeys);
+}
+
 void gpg_key_name(gpgme_key_t key, char *out, size_t cap)
 {
     const char *fpr = key->subkeys == NULL ? NULL : key->subkeys->fpr;
@@ -54,8 +74,7 @@ void gpg_key_name(gpgme_key_t key, char *out, size_t cap)
     }
 }
 
-/* "gpg --homedir HOME", for advice. */
-static void gpg_command(const struct openpgp *pgp, char *out, size_t cap)
+void gpg_command(const struct openpgp *pgp, char *out, size_t cap)
 {
     (void)snprintf(out, cap, "gpg%s%s", pgp->home == NULL ? "" : " --homedir ",
                    pgp->home == NULL ? "" : pgp->home);
@@ -86,7 +105,7 @@ static bool unusable(const struct openpgp *pgp, const char *wanted, gpgme_key_t 
         expiry_text(key->subkeys, when, sizeof(when));
         return err_set(err, ERR_KEY,
                        "cannot encrypt to '%s': key %s expired%s; extend it (%s --quick-set-expire "
-                       "%s 2y) or configure another key",
+                       "%s 2y), configure another key, or go on all the same (-o allow_expired)",
                        wanted, name, when, gpg, fpr);
     }
     if (key->disabled)
@@ -100,7 +119,8 @@ static bool unusable(const struct openpgp *pgp, const char *wanted, gpgme_key_t 
         expiry_text(sub, when, sizeof(when));
         return err_set(err, ERR_KEY,
                        "cannot encrypt to '%s': the encryption subkey of key %s expired%s; extend "
-                       "it (%s --quick-set-expire %s 2y '*') or configure another key",
+                       "it (%s --quick-set-expire %s 2y '*'), configure another key, or go on all "
+                       "the same (-o allow_expired)",
                        wanted, name, when, gpg, fpr);
     }
     return err_set(err, ERR_KEY,
@@ -131,14 +151,13 @@ static bool ambiguous(const char *wanted, gpgme_key_t a, gpgme_key_t b, struct e
                    wanted, name_a, name_b);
 }
 
-/* The key that WANTED names. gpg itself would take the first or the best of several, which one
- * depends on its version: better to ask. */
-static gpgme_key_t choose(const struct openpgp *pgp, const struct gpg_run *run, const char *wanted,
-                          struct err *err)
+/* The one key among those found that fits: NULL with ERR unset when none does. */
+static gpgme_key_t only_one(const struct gpg_run *run, bool expired_too, const char *wanted,
+                            struct err *err)
 {
     gpgme_key_t found = NULL;
     for (size_t i = 0; i < run->key_count; i++) {
-        if (!key_usable(run->keys[i]))
+        if (!key_usable(run->keys[i]) && (!expired_too || gpg_key_expires(run->keys[i], NULL) == 0))
             continue;
         if (found != NULL && strcmp(found->subkeys->fpr, run->keys[i]->subkeys->fpr) != 0) {
             ambiguous(wanted, found, run->keys[i], err);
@@ -146,10 +165,23 @@ static gpgme_key_t choose(const struct openpgp *pgp, const struct gpg_run *run, 
         }
         found = run->keys[i];
     }
-    if (found == NULL && run->key_count == 0)
-        unknown(pgp, wanted, err);
-    else if (found == NULL)
-        unusable(pgp, wanted, run->keys[0], err);
+    return found;
+}
+
+/* The key that WANTED names. gpg itself would take the first or the best of several, which one
+ * depends on its version: better to ask. */
+static gpgme_key_t choose(const struct openpgp *pgp, const struct gpg_run *run, const char *wanted,
+                          struct err *err)
+{
+    gpgme_key_t found = only_one(run, false, wanted, err);
+    if (found == NULL && err->code == ERR_NONE && pgp->allow_expired)
+        found = only_one(run, true, wanted, err);
+    if (found == NULL && err->code == ERR_NONE) {
+        if (run->key_count == 0 || run->keys[0] == NULL)
+            unknown(pgp, wanted, err);
+        else
+            unusable(pgp, wanted, run->keys[0], err);
+    }
     return found;
 }
 
@@ -159,40 +191,49 @@ static bool ends_in(const char *s, const char *end)
     return m <= n && strcasecmp(s + n - m, end) == 0;
 }
 
-/* "KEYID!" means exactly this subkey; else gpg chooses among the key's subkeys each time. */
-static bool append_recipient(struct buf *list, const char *wanted, gpgme_key_t key, struct err *err)
+/* "KEYID!" means exactly this subkey; else gpg chooses among the key's subkeys each time. *EXACT is
+ * borrowed from KEY. */
+static bool find_exact(const struct openpgp *pgp, const char *wanted, gpgme_key_t key,
+                       const char **exact, struct err *err)
 {
-    const char *fpr = key->subkeys->fpr;
-    const char *exactly = "";
     size_t n = strlen(wanted);
-    if (n > 1 && wanted[n - 1] == '!') {
-        char id[128];
-        (void)snprintf(id, sizeof(id), "%.*s", (int)(n - 1),
-                       strncasecmp(wanted, "0x", 2) == 0 ? wanted + 2 : wanted);
-        id[strcspn(id, "!")] = '\0';
-        for (gpgme_subkey_t sub = key->subkeys; sub != NULL; sub = sub->next) {
-            if (sub->fpr == NULL || !ends_in(sub->fpr, id))
-                continue;
-            if (!gpg_subkey_usable(sub))
-                return err_set(err, ERR_KEY,
-                               "cannot encrypt to '%s': this very key cannot encrypt, has expired "
-                               "or is revoked",
-                               wanted);
-            fpr = sub->fpr;
-            exactly = "!";
-        }
+    char id[128];
+    *exact = NULL;
+    if (n < 2 || wanted[n - 1] != '!')
+        return true;
+    (void)snprintf(id, sizeof(id), "%.*s", (int)(n - 1),
+                   strncasecmp(wanted, "0x", 2) == 0 ? wanted + 2 : wanted);
+    id[strcspn(id, "!")] = '\0';
+    for (gpgme_subkey_t sub = key->subkeys; sub != NULL; sub = sub->next) {
+        if (sub->fpr == NULL || !ends_in(sub->fpr, id))
+            continue;
+        if (!gpg_subkey_usable(sub) && !(pgp->allow_expired && gpg_key_expires(key, sub->fpr) > 0))
+            return err_set(err, ERR_KEY,
+                           "cannot encrypt to '%s': this very key cannot encrypt, has expired "
+                           "or is revoked",
+                           wanted);
+        *exact = sub->fpr;
     }
-    if (!buf_printf(list, "\n%s%s", fpr, exactly))
-        return err_set(err, ERR_INVALID, "too many keys to encrypt to");
     return true;
 }
 
-static bool remember_fpr(struct openpgp *pgp, gpgme_key_t key, struct err *err)
+static bool add_recipient(struct openpgp *pgp, const char *wanted, gpgme_key_t key,
+                          struct buf *list, struct err *err)
 {
-    char *fpr = strdup(key->subkeys->fpr);
-    if (fpr == NULL)
+    const char *exact;
+    if (!find_exact(pgp, wanted, key, &exact, err))
+        return false;
+    if (!buf_printf(list, "\n%s%s", exact != NULL ? exact : key->subkeys->fpr,
+                    exact != NULL ? "!" : ""))
+        return err_set(err, ERR_INVALID, "too many keys to encrypt to");
+    struct recipient *r = &pgp->recipients[pgp->recipient_count++]; /* freed with pgp */
+    r->fpr = strdup(key->subkeys->fpr);
+    r->exact = exact == NULL ? NULL : strdup(exact);
+    if (r->fpr == NULL || (exact != NULL && r->exact == NULL))
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    pgp->recipient_fprs[pgp->recipient_count++] = fpr;
+    int64_t expires_s = openpgp_note_expiry(pgp, key, exact);
+    if (expires_s < pgp->expires_s)
+        pgp->expires_s = expires_s;
     return true;
 }
 
@@ -206,7 +247,7 @@ static bool find_one(struct openpgp *pgp, const char *wanted, bool must_work, st
     if (ok) {
         gpgme_key_t key = choose(pgp, &run, wanted, &why);
         if (key != NULL) {
-            ok = append_recipient(list, wanted, key, err) && remember_fpr(pgp, key, err);
+            ok = add_recipient(pgp, wanted, key, list, err);
         } else if (must_work) {
             *err = why;
             ok = false;
@@ -223,9 +264,9 @@ bool openpgp_find_recipients(struct openpgp *pgp, const char *const *names, size
                              bool must_work, struct err *err)
 {
     struct buf list = BUF_INIT(RECIPIENTS_MAX_BYTES);
-    pgp->recipient_fprs = calloc(count, sizeof(*pgp->recipient_fprs));
+    pgp->recipients = calloc(count, sizeof(*pgp->recipients));
     /* "--": no line is an option */
-    bool ok = pgp->recipient_fprs != NULL && buf_puts(&list, "--");
+    bool ok = pgp->recipients != NULL && buf_puts(&list, "--");
     if (!ok)
         err_set(err, ERR_NO_MEMORY, "out of memory");
     for (size_t i = 0; ok && i < count; i++) {
@@ -238,6 +279,6 @@ bool openpgp_find_recipients(struct openpgp *pgp, const char *const *names, size
         buf_free(&list);
         return false;
     }
-    pgp->recipients = list.data;
+    pgp->recipient_args = list.data;
     return true;
 }

@@ -57,6 +57,8 @@ static void note_error(struct gpg_status *st, const char *args)
         st->agent_error = code;
         return;
     }
+    if (starts(args, "symkey_decrypt") && code == GPG_ERR_BAD_PASSPHRASE)
+        st->bad_symmetric = true;
     if (st->other_error == 0)
         st->other_error = code;
 }
@@ -241,8 +243,10 @@ static bool no_secret_key(const struct gpg_status *st, const char *log,
     const char *home = options->import_home;
     if (st->key_id_count == 0)
         return err_set(err, ERR_KEY,
-                       "the message is encrypted with a passphrase only, not to a key; walefs "
-                       "cannot read it");
+                       "the message is encrypted with a passphrase only, not to a key: %s",
+                       options->passphrase == NULL ? "set passphrase_file to read it"
+                                                   : "the configured one does not open it (or "
+                                                     "it is damaged)");
     err_set(err, ERR_KEY,
             "no secret key: the message is encrypted to %s; import that key (gpg%s%s --import "
             "FILE)%s",
@@ -312,11 +316,16 @@ static bool cannot_unlock(const struct gpg_status *st, const char *log,
 bool gpg_judge_decrypt(const struct gpg_status *st, gpgme_error_t result, const char *log,
                        const struct gpg_run_options *options, struct err *err)
 {
-    if (st->unprotected)
+    if (st->unprotected && !st->frames.aead)
         return err_set(err, ERR_CORRUPT,
                        "the message has no integrity protection (neither MDC nor AEAD), so it "
                        "cannot be told from a forged one; if you trust it, decrypt it by hand (gpg "
                        "--ignore-mdc-error) and archive it anew");
+    /* GnuPG 2.2 says GOODMDC of an AEAD message whatever came of its tags (seen with 2.2.40) */
+    if (st->frames.aead && strstr(log, "checktag") != NULL) {
+        err_set(err, ERR_CORRUPT, "not a whole, unchanged OpenPGP message");
+        return gpg_add_log(err, log);
+    }
     if (st->decryption_okay && st->good_mdc && st->end_decryption && !st->no_data &&
         st->other_error == 0 && result == 0)
         return true;
@@ -324,6 +333,8 @@ bool gpg_judge_decrypt(const struct gpg_status *st, gpgme_error_t result, const 
         return err_set(err, ERR_CORRUPT,
                        "not a whole, unchanged OpenPGP message: what stands in "
                        "front of its data is damaged");
+    if (st->bad_symmetric && st->key_id_count == 0)
+        return no_secret_key(st, log, options, err);
     /* behind the session key, gpg takes damaged data for packets of any kind, and asks for their
      * passphrases and keys: that is no problem of ours with keys */
     if (!st->unlocked && cannot_unlock(st, log, options, err))
@@ -341,8 +352,14 @@ bool gpg_judge_encrypt(const struct gpg_status *st, gpgme_error_t result, const 
                        struct err *err)
 {
     if (st->recipient_error != 0)
-        return err_set(err, ERR_KEY, "cannot encrypt to %s: %s", st->recipient,
-                       gpgme_strerror(st->recipient_error));
+        return err_set(err, ERR_KEY, "cannot encrypt to %s: %s%s", st->recipient,
+                       gpgme_strerror(st->recipient_error),
+                       /* gpg 2.2 says no more of one that has expired since the mount */
+                       st->recipient_error == GPG_ERR_KEY_EXPIRED ||
+                               st->recipient_error == GPG_ERR_UNUSABLE_PUBKEY
+                           ? "; if it has expired, extend it (gpg --quick-set-expire), or mount "
+                             "with -o allow_expired"
+                           : "");
     if (st->end_encryption && st->other_error == 0 && result == 0)
         return true;
     if (result == 0 && st->other_error == 0)

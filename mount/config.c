@@ -271,11 +271,29 @@ static bool s3_access(struct config *c, const struct settings *s, struct err *er
 
 /* ---- keys ---- */
 
+/* A name without a slash is looked for among systemd's credentials first, and without the option
+ * "passphrase" is: nothing has to be said of a unit's LoadCredential=passphrase:FILE. */
+static bool passphrase(struct config *c, const struct settings *s, struct err *err)
+{
+    const char *file = setting_get(s, SET_PASSPHRASE_FILE);
+    const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+    char *path = NULL;
+    if (credentials != NULL && *credentials == '/' && (file == NULL || strchr(file, '/') == NULL)) {
+        if (asprintf(&path, "%s/%s", credentials, file == NULL ? "passphrase" : file) < 0)
+            return err_set(err, ERR_NO_MEMORY, "out of memory");
+        if (access(path, F_OK) == 0)
+            file = path;
+    }
+    bool ok = file == NULL || secret_read_file(&c->passphrase, file, "passphrase", err);
+    free(path);
+    return ok;
+}
+
 static bool keys(struct config *c, const struct settings *s, struct err *err)
 {
     const char *text = setting_get(s, SET_GPG_KEY);
-    const char *file = setting_get(s, SET_PASSPHRASE_FILE);
-    if (file != NULL && !secret_read_file(&c->passphrase, file, "passphrase", err))
+    c->allow_expired = setting_get(s, SET_ALLOW_EXPIRED) != NULL;
+    if (!passphrase(c, s, err))
         return false;
     if (text == NULL)
         return true;
@@ -452,6 +470,7 @@ struct openpgp *config_make_openpgp(const struct config *c, const struct setting
         .stall_timeout_ms = GPG_STALL_MS,
         .max_processes = cores > 2 ? (unsigned)cores + 2 : 4,
         .writable = !c->read_only,
+        .allow_expired = c->allow_expired,
     };
     return openpgp_new(&options, err);
 }

@@ -29,6 +29,7 @@ struct config {
     const char *recipients[CONFIG_MAX_RECIPIENTS];
     size_t recipient_count;
     struct secret passphrase;
+    bool allow_expired;
 
     bool read_only, hard, allow_other, no_exec, debug;
     int64_t soft_timeout_ms, connect_timeout_ms, stall_timeout_ms, request_timeout_ms,

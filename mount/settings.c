@@ -45,6 +45,7 @@ static const struct {
     [SET_GPG_KEY] = {.option = "gpg_key", .variables = {"WALE_GPG_KEY_ID"}},
     [SET_GPG_HOME] = {.option = "gpg_home", .variables = {"GNUPGHOME"}},
     [SET_PASSPHRASE_FILE] = {.option = "passphrase_file"},
+    [SET_ALLOW_EXPIRED] = {.option = "allow_expired", .flag = true},
     [SET_RO] = {.option = "ro", .clears = "rw", .flag = true},
     [SET_SOFT] = {.option = "soft", .clears = "hard", .flag = true},
     [SET_SOFT_TIMEOUT] = {.option = "soft_timeout"},

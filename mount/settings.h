@@ -35,6 +35,7 @@ enum setting_id {
     SET_GPG_KEY,
     SET_GPG_HOME,
     SET_PASSPHRASE_FILE,
+    SET_ALLOW_EXPIRED,
     SET_RO,
     SET_SOFT,
     SET_SOFT_TIMEOUT,

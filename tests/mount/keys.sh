@@ -109,6 +109,209 @@ test_expired_key()
     mount_walefs r ro "gpg_home=$T/gpg"
 }
 
+# With allow_expired it is really encrypted to that key, and gpg reads it.
+test_allow_expired()
+{
+    use_store file
+    new_key "$T/gpg" archive@example.com "" seconds=1
+    sleep 2
+    make_seg $A "$T/$A" 1
+    KEY_OPTS=gpg_home=$T/gpg,gpg_key=$KEY_ID
+    mount_walefs m allow_expired
+    assert_log m "warning: key $KEY_ID .* expired on .* allow_expired"
+    cp "$T/$A" "$T/m/wal/"
+    umount_walefs m
+    GPG_READER=$T/gpg
+    assert_archived $A "$T/$A"
+    gpg_batch "$T/gpg" --list-packets "$STORE_DIR/wal_005/$A.lzo" 2>&1 | grep -q "pubkey enc packet" ||
+        fail "not encrypted to a key"
+    mount_walefs r ro
+    assert_same "$T/r/wal/$A" "$T/$A"
+}
+
+test_key_expires_soon()
+{
+    use_store file
+    new_key "$T/gpg" archive@example.com "" 20d
+    mount_walefs m "gpg_home=$T/gpg" "gpg_key=$KEY_ID"
+    assert_log m "warning: key $KEY_ID .* expires on .*nothing can be archived"
+    umount_walefs m
+    new_key "$T/gpg2" other@example.com "" 60d
+    mount_walefs n "gpg_home=$T/gpg2" "gpg_key=$KEY_ID"
+    ! grep -q expires "$T/n.log" || fail "warned 60 days before"
+}
+
+# As systemd hands it to a unit with LoadCredential=passphrase:FILE.
+test_passphrase_from_credentials()
+{
+    use_store file
+    locked_key
+    make_seg $A "$T/$A" 1
+    mkdir -m 700 "$T/creds"
+    mv "$T/pass" "$T/creds/passphrase"
+    KEY_OPTS=gpg_home=$T/locked,gpg_key=$KEY_ID
+    export CREDENTIALS_DIRECTORY=$T/creds
+    mount_walefs m
+    cp "$T/$A" "$T/m/wal/"
+    umount_walefs m
+    mv "$T/creds/passphrase" "$T/creds/pg.pass"
+    mount_walefs n passphrase_file=pg.pass
+    assert_same "$T/n/wal/$A" "$T/$A"
+    umount_walefs n
+    echo wrong >"$T/creds/pg.pass"
+    expect_no_mount "wrong passphrase for key $KEY_ID" "$KEY_OPTS,passphrase_file=pg.pass"
+    unset CREDENTIALS_DIRECTORY
+    expect_no_mount pg.pass "$KEY_OPTS,passphrase_file=pg.pass"
+}
+
+# The file says something else now: what is mounted goes on with what it knows, the next mount says so.
+test_changed_passphrase()
+{
+    use_store file
+    locked_key
+    make_seg $A "$T/$A" 1
+    KEY_OPTS=gpg_home=$T/locked,gpg_key=$KEY_ID,passphrase_file=$T/pass
+    mount_walefs m prefetch=0
+    cp "$T/$A" "$T/m/wal/"
+    echo "another one" >"$T/pass"
+    assert_same "$T/m/wal/$A" "$T/$A"
+    umount_walefs m
+    expect_no_mount "wrong passphrase for key $KEY_ID" "$KEY_OPTS"
+}
+
+# gpg-agent asks nobody here, but may know the passphrase already.
+test_passphrase_known_to_agent()
+{
+    use_store file
+    locked_key
+    make_seg $A "$T/$A" 1
+    KEY_OPTS=gpg_home=$T/locked,gpg_key=$KEY_ID
+    mount_walefs w
+    cp "$T/$A" "$T/w/wal/"
+    umount_walefs w
+    mount_walefs soft soft,soft_timeout=2,ro
+    expect_fail "Input/output error" timeout 40 cat "$T/soft/wal/$A"
+    assert_log soft "key [0-9A-F]+ is locked.*(passphrase_file|gpg-agent)"
+    echo x | gpg_batch "$T/locked" -r "$KEY_ID" --trust-model always -e >"$T/x.gpg"
+    gpg_batch "$T/locked" --passphrase-file "$T/pass" -d "$T/x.gpg" >"$T/x"
+    mount_walefs m ro
+    assert_same "$T/m/wal/$A" "$T/$A"
+}
+
+# Only this test's own agents: that of its gpg home, or that of walefs' private home.
+test_agent_killed()
+{
+    local i opts pid
+    use_store file
+    for opts in "" "passphrase_file=$T/pass"; do
+        rm -rf "$T/locked" "$STORE_DIR"
+        mkdir "$STORE_DIR"
+        if [[ -n $opts ]]; then
+            locked_key
+        else
+            new_key "$T/locked" open@example.com
+        fi
+        KEY_OPTS=$(join_opts "gpg_home=$T/locked" "gpg_key=$KEY_ID" "$opts")
+        mount_walefs m prefetch=0
+        for i in 1 2 3; do
+            make_seg "$(seg_name $i 1)" "$T/seg" 1
+            cp "$T/seg" "$T/m/wal/$(seg_name $i 1)"
+            cp "$T/seg" "$T/seg.$i"
+        done
+        umount_walefs m
+        mount_walefs m prefetch=0
+        for i in 1 2 3; do
+            assert_same "$T/m/wal/$(seg_name $i 1)" "$T/seg.$i"
+            for pid in $(marked_running gpg-agent); do
+                kill -KILL "$pid"
+            done
+        done
+        umount_walefs m
+        wait_for 5 "walefs' own gpg-agent to end" no_private_agents
+    done
+}
+
+# Old objects stay readable with the old key, new ones go to the new key, and in between to both.
+test_rotation()
+{
+    local old new
+    use_store file
+    new_key "$T/locked" old@example.com "open sesame"
+    old=$KEY_ID
+    new_key "$T/locked" new@example.com "open sesame"
+    new=$KEY_ID
+    echo "open sesame" >"$T/pass"
+    for n in 1 2 3; do
+        make_seg "$(seg_name $n 1)" "$T/seg.$n" 1
+    done
+    KEY_OPTS=gpg_home=$T/locked,passphrase_file=$T/pass
+    mount_walefs m gpg_key="$old"
+    cp "$T/seg.1" "$T/m/wal/$(seg_name 1 1)"
+    umount_walefs m
+    mount_walefs m gpg_key="$old:$new"
+    cp "$T/seg.2" "$T/m/wal/$(seg_name 2 1)"
+    umount_walefs m
+    mount_walefs m gpg_key="$new"
+    cp "$T/seg.3" "$T/m/wal/$(seg_name 3 1)"
+    umount_walefs m
+    for n in 1 2 3; do
+        assert_eq "$(gpg --homedir "$T/locked" --batch --list-only --list-packets \
+            "$STORE_DIR/wal_005/$(seg_name $n 1).lzo" 2>/dev/null | grep -c ':pubkey enc')" \
+            "$((n == 2 ? 2 : 1))" "recipients of segment $n"
+    done
+    mount_walefs m ro
+    for n in 1 2 3; do
+        assert_same "$T/m/wal/$(seg_name $n 1)" "$T/seg.$n"
+    done
+    umount_walefs m
+    # Without the old key it says which is missing, and for which object.
+    gpg_batch "$T/locked" --yes --delete-secret-and-public-key "$old"
+    mount_walefs m ro soft,soft_timeout=2
+    assert_same "$T/m/wal/$(seg_name 2 1)" "$T/seg.2"
+    assert_same "$T/m/wal/$(seg_name 3 1)" "$T/seg.3"
+    expect_fail "Input/output error" timeout 40 cat "$T/m/wal/$(seg_name 1 1)"
+    assert_log m "$(seg_name 1 1).*no secret key: the message is encrypted to [0-9A-F]{16}; import"
+}
+
+# The very subkey that is named is used, though a newer one is there.
+test_named_subkey()
+{
+    local fpr subs
+    use_store file
+    new_key "$T/gpg" archive@example.com
+    fpr=$KEY_ID
+    gpg_batch "$T/gpg" --passphrase '' --quick-add-key "$fpr" rsa2048 encr never
+    mapfile -t subs < <(gpg --homedir "$T/gpg" --with-colons -k "$fpr" | awk -F: '/^sub/ { print $5 }')
+    assert_eq ${#subs[@]} 2 "encryption subkeys"
+    make_seg $A "$T/$A" 1
+    KEY_OPTS=gpg_home=$T/gpg
+    for i in 0 1; do
+        rm -rf "$STORE_DIR/wal_005"
+        mount_walefs m "gpg_key=${subs[i]}!"
+        cp "$T/$A" "$T/m/wal/"
+        umount_walefs m
+        assert_match "$(gpg --homedir "$T/gpg" --batch --list-only --list-packets \
+            "$STORE_DIR/wal_005/$A.lzo" 2>/dev/null)" "keyid ${subs[i]}" "the recipient"
+    done
+}
+
+# gpg -c, with the passphrase at hand.
+test_symmetric_objects()
+{
+    use_store file
+    locked_key
+    make_seg $A "$T/$A" 1
+    mkdir "$STORE_DIR/wal_005"
+    lzop -c "$T/$A" | gpg_batch "$T/locked" --passphrase-file "$T/pass" -c -z 0 \
+        >"$STORE_DIR/wal_005/$A.lzo"
+    gpgconf --homedir "$T/locked" --kill gpg-agent
+    mount_walefs m "gpg_home=$T/locked,passphrase_file=$T/pass"
+    assert_same "$T/m/wal/$A" "$T/$A"
+    mount_walefs soft "gpg_home=$T/locked" soft,soft_timeout=2
+    expect_fail "Input/output error" timeout 40 cat "$T/soft/wal/$A"
+    assert_log soft "$A.*passphrase only.*set passphrase_file"
+}
+
 test_revoked_and_disabled_key()
 {
     use_store file

@@ -233,6 +233,55 @@ static void test_ca_file(void **state)
     bad("s3://bucket/x", "", "/nonexistent/env.pem");
 }
 
+/* ---- the passphrase ---- */
+
+static void put_file(const char *where, const char *name, const char *text)
+{
+    char path[256];
+    (void)snprintf(path, sizeof(path), "%s/%s", where, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    (void)fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void test_passphrase_from_credentials(void **state)
+{
+    (void)state;
+    char creds[] = "/tmp/walefs-test.XXXXXX", options[128], command[128];
+    assert_non_null(mkdtemp(creds));
+    put_file(creds, "passphrase", "usual\n");
+    put_file(creds, "pg-pass", "named\n");
+    (void)snprintf(options, sizeof(options), "passphrase_file=%s/pg-pass", creds);
+    good("s3://bucket/x", options);
+    assert_string_equal(c.passphrase.value, "named");
+    good("s3://bucket/x", "");
+    assert_false(secret_is_set(&c.passphrase));
+    setenv("CREDENTIALS_DIRECTORY", creds, 1);
+    good("s3://bucket/x", "");
+    assert_string_equal(c.passphrase.value, "usual");
+    good("s3://bucket/x", "passphrase_file=pg-pass");
+    assert_string_equal(c.passphrase.value, "named");
+    bad("s3://bucket/x", "passphrase_file=no-such", "no-such");
+    bad("s3://bucket/x", "passphrase_file=/no/pg-pass", "/no/pg-pass");
+    put_file(creds, "passphrase", "");
+    bad("s3://bucket/x", "", "empty");
+    (void)snprintf(command, sizeof(command), "rm -r %s", creds);
+    assert_int_equal(system(command), 0);
+    good("s3://bucket/x", ""); /* systemd sets it for other credentials, too */
+    assert_false(secret_is_set(&c.passphrase));
+    unsetenv("CREDENTIALS_DIRECTORY");
+}
+
+static void test_expired_keys(void **state)
+{
+    (void)state;
+    good("s3://bucket/x", "");
+    assert_false(c.allow_expired);
+    good("s3://bucket/x", "allow_expired");
+    assert_true(c.allow_expired);
+}
+
 /* ---- numbers ---- */
 
 static void test_times(void **state)
@@ -469,6 +518,8 @@ int main(void)
         T(test_malformed_endpoints),
         T(test_encryption_by_the_server),
         T(test_ca_file),
+        T(test_passphrase_from_credentials),
+        T(test_expired_keys),
         T(test_times),
         T(test_sizes),
         T(test_defaults),

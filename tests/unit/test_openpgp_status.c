@@ -102,6 +102,10 @@ static void secret_key_problems(void **state)
                   "END_DECRYPTION\n",
                   GPG_ERR_NO_SECKEY, "gpg: can't connect to the agent: IPC connect call failed\n",
                   ERR_KEY, "can't connect to the agent");
+    check_decrypt("NEED_PASSPHRASE_SYM 9 3 2\nBEGIN_DECRYPTION\nDECRYPTION_INFO 2 9 0\n"
+                  "ERROR symkey_decrypt.maybe_error 11_BAD_PASSPHRASE\nDECRYPTION_FAILED\n"
+                  "END_DECRYPTION\n",
+                  GPG_ERR_BAD_PASSPHRASE, "", ERR_KEY, "passphrase only");
     /* "quiet" in gpg.conf takes NO_SECKEY away */
     check_decrypt("ENC_TO 88D0CD5E6AB5926A 1 0\nDECRYPTION_FAILED\nEND_DECRYPTION\n",
                   GPG_ERR_NO_SECKEY, "", ERR_KEY, "88D0CD5E6AB5926A");
