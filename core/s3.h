@@ -41,9 +41,10 @@ struct s3 {
     uint32_t request_timeout_ms;
     unsigned max_attempts;
     struct http *http;
-    _Atomic bool weak_guard;     /* the store does not honour If-None-Match */
-    _Atomic bool checks_payload; /* seen to refuse a body that is not of its signed hash */
-    _Atomic bool no_bulk_delete; /* the store does not know POST ?delete */
+    _Atomic bool weak_guard;       /* the store does not honour If-None-Match */
+    _Atomic bool checks_payload;   /* seen to refuse a body that is not of its signed hash */
+    _Atomic bool no_bulk_delete;   /* the store does not know POST ?delete */
+    _Atomic int64_t clock_ahead_s; /* INT64_MIN: not known */
 };
 
 struct s3_reply;
@@ -165,6 +166,7 @@ bool s3_upload_complete(struct store_upload *, struct store_info *, const struct
 void s3_upload_abort(struct store_upload *, const struct call *);
 
 /* s3_check.c */
-bool s3_check(struct store *, bool writable, bool *weak_guard, const struct call *, struct err *);
+bool s3_check(struct store *, enum store_check, bool *weak_guard, const struct call *,
+              struct err *);
 
 #endif

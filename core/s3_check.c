@@ -70,7 +70,7 @@ static void sweep(struct s3 *s3, const struct call *call)
                  s3->base.url, aborted);
 }
 
-bool s3_check(struct store *store, bool writable, bool *weak_guard, const struct call *call,
+bool s3_check(struct store *store, enum store_check how, bool *weak_guard, const struct call *call,
               struct err *err)
 {
     struct s3 *s3 = (struct s3 *)store;
@@ -79,12 +79,13 @@ bool s3_check(struct store *store, bool writable, bool *weak_guard, const struct
     if (!s3_list_tries(s3, &one, &page, CHECK_ATTEMPTS, call, err))
         return err_context(err, "%s cannot be listed", s3->base.url);
     store_page_free(&page);
-    if (!writable)
+    if (how == STORE_CHECK_READ)
         return true;
     if (!probe_guard(s3, call, err))
         return false;
     probe_payload_check(s3, call);
-    sweep(s3, call);
+    if (how == STORE_CHECK_MOUNT)
+        sweep(s3, call);
     if (atomic_load(&s3->weak_guard)) {
         /* the lookup before it may have kept the probe from being written at all */
         if (!put_probe(s3, false, call, err))

@@ -45,6 +45,14 @@ void s3_reply_free(struct s3_reply *reply)
     buf_free(&reply->body);
 }
 
+static void note_clock(struct s3 *s3, const struct http_exchange *x)
+{
+    const char *date = http_header(x, "date");
+    time_t theirs = date == NULL ? -1 : curl_getdate(date, NULL);
+    if (theirs >= 0)
+        atomic_store(&s3->clock_ahead_s, (int64_t)theirs - (int64_t)time(NULL));
+}
+
 void s3_copy_etag(const char *value, char etag[128])
 {
     etag[0] = '\0';
@@ -310,6 +318,7 @@ static bool attempt(struct s3 *s3, const struct sending *how, const struct s3_re
     if (reply->x == NULL)
         return err_context(err, "%s", req->what);
     reply->status = http_status(reply->x);
+    note_clock(s3, reply->x);
     if (reply->status < 200 || reply->status > 299)
         return refused(req, reply, date, err, again);
     if (req->stream)

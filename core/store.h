@@ -96,6 +96,13 @@ struct store_list {
 
 struct store_upload; /* a multipart upload under way; opaque, freed by complete or abort */
 
+/* How far a store is looked at before it is used. */
+enum store_check {
+    STORE_CHECK_READ,  /* it is listed */
+    STORE_CHECK_MOUNT, /* also written, and tidied up */
+    STORE_CHECK_WRITE, /* written, not tidied up */
+};
+
 struct store_ops {
     /* Object facts, without the body. S3: a GET of the first byte, since a HEAD's 404 has no body
      * that could tell a missing key from a missing bucket or a foreign proxy. */
@@ -142,13 +149,17 @@ struct store_ops {
     bool (*copy)(struct store *, const char *from, const char *to, struct store_info *info,
                  const struct call *, struct err *);
 
-    /* Can the archive be reached with these credentials, and listed? With WRITABLE also: can it be
-     * written, and does the store honour a conditional create (else *WEAK_GUARD is set)? The probe
-     * leaves one small object, "walefs_probe"; what mounts that died more than a day ago have left
-     * of uploads is removed. Few retries: the answer is wanted soon. Error texts
-     * say what to do. */
-    bool (*check)(struct store *, bool writable, bool *weak_guard, const struct call *,
+    /* Can the archive be reached with these credentials, and listed? Beyond STORE_CHECK_READ also:
+     * can it be written, and does the store honour a conditional create (else *WEAK_GUARD is set)?
+     * The probe leaves one small object, "walefs_probe". With STORE_CHECK_MOUNT, what mounts that
+     * died more than a day ago have left of uploads is removed. Few retries: the answer is wanted
+     * soon. Error texts say what to do. */
+    bool (*check)(struct store *, enum store_check, bool *weak_guard, const struct call *,
                   struct err *);
+
+    /* By how many seconds the store's clock was ahead of this host's when it answered last; false
+     * when it has no clock of its own, or has not answered. */
+    bool (*clock)(struct store *, int64_t *ahead_s);
 
     /* Free and total bytes where the store knows them (a directory); false where it does not. */
     bool (*space)(struct store *, uint64_t *total_bytes, uint64_t *free_bytes);

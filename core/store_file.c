@@ -221,7 +221,7 @@ static bool file_remove(struct store *store, const char *const *keys, size_t n,
     return ok;
 }
 
-static bool file_check(struct store *store, bool writable, bool *weak_guard,
+static bool file_check(struct store *store, enum store_check how, bool *weak_guard,
                        const struct call *call, struct err *err)
 {
     struct store_file *sf = (struct store_file *)store;
@@ -230,7 +230,7 @@ static bool file_check(struct store *store, bool writable, bool *weak_guard,
     if (!file_list(store, &one, &page, call, err))
         return false;
     store_page_free(&page);
-    if (!writable)
+    if (how == STORE_CHECK_READ)
         return true;
     struct store_put probe = {.body = {.mem = STORE_PROBE_TEXT, .size = strlen(STORE_PROBE_TEXT)}};
     bool works = false;
@@ -241,7 +241,14 @@ static bool file_check(struct store *store, bool writable, bool *weak_guard,
     if (!works)
         atomic_store(&sf->weak_guard, true);
     *weak_guard = atomic_load(&sf->weak_guard);
-    return file_remove_stale(sf, call, err);
+    return how != STORE_CHECK_MOUNT || file_remove_stale(sf, call, err);
+}
+
+static bool file_clock(struct store *store, int64_t *ahead_s)
+{
+    (void)store;
+    (void)ahead_s;
+    return false;
 }
 
 static bool file_space(struct store *store, uint64_t *total_bytes, uint64_t *free_bytes)
@@ -275,6 +282,7 @@ static const struct store_ops file_ops = {
     .upload_complete = file_upload_complete,
     .upload_abort = file_upload_abort,
     .check = file_check,
+    .clock = file_clock,
     .space = file_space,
     .free = file_free,
 };

@@ -22,6 +22,12 @@ static void s3_free(struct store *store)
     free(s3);
 }
 
+static bool s3_clock(struct store *store, int64_t *ahead_s)
+{
+    *ahead_s = atomic_load(&((struct s3 *)store)->clock_ahead_s);
+    return *ahead_s != INT64_MIN;
+}
+
 static bool s3_space(struct store *store, uint64_t *total_bytes, uint64_t *free_bytes)
 {
     (void)store;
@@ -42,6 +48,7 @@ static const struct store_ops s3_ops = {
     .upload_complete = s3_upload_complete,
     .upload_abort = s3_upload_abort,
     .check = s3_check,
+    .clock = s3_clock,
     .space = s3_space,
     .free = s3_free,
 };
@@ -119,6 +126,7 @@ struct store *store_s3_new(const struct store_s3_options *options, struct err *e
         return NULL;
     }
     s3->base.ops = &s3_ops;
+    atomic_init(&s3->clock_ahead_s, INT64_MIN);
     const struct http_options http = {.ca_file = options->ca_file,
                                       .connect_timeout_ms = options->connect_timeout_ms,
                                       .stall_timeout_ms = options->stall_timeout_ms,

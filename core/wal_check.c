@@ -11,7 +11,7 @@
 /* XLOG_PAGE_MAGIC is D0xx up to PostgreSQL 15 and D1xx since; the low byte counts formats */
 #define MAGIC_IS_WAL(m) (((m)&0xFE00u) == 0xD000u)
 
-static uint64_t field(const unsigned char *p, size_t n, bool swapped)
+uint64_t wal_field(const unsigned char *p, size_t n, bool swapped)
 {
     uint64_t v = 0;
     for (size_t i = 0; i < n; i++)
@@ -25,17 +25,20 @@ bool wal_header_parse(const void *page, size_t n, struct wal_header *out, struct
     if (n < WAL_HEADER_BYTES)
         return err_set(err, ERR_INVALID, "too short for a WAL page header");
     bool swapped = false;
-    if (!MAGIC_IS_WAL(field(p, 2, false))) {
+    if (!MAGIC_IS_WAL(wal_field(p, 2, false))) {
         swapped = true;
-        if (!MAGIC_IS_WAL(field(p, 2, true)))
+        if (!MAGIC_IS_WAL(wal_field(p, 2, true)))
             return err_set(err, ERR_INVALID, "does not begin with a WAL page header");
     }
-    if ((field(p + 2, 2, swapped) & XLP_LONG_HEADER) == 0)
+    if ((wal_field(p + 2, 2, swapped) & XLP_LONG_HEADER) == 0)
         return err_set(err, ERR_INVALID, "does not begin with a segment's first page");
-    out->tli = (uint32_t)field(p + 4, 4, swapped);
-    out->page_address = field(p + 8, 8, swapped);
-    out->system_id = field(p + 24, 8, swapped);
-    out->segment_size = (uint32_t)field(p + 32, 4, swapped);
+    out->tli = (uint32_t)wal_field(p + 4, 4, swapped);
+    out->page_address = wal_field(p + 8, 8, swapped);
+    out->system_id = wal_field(p + 24, 8, swapped);
+    out->segment_size = (uint32_t)wal_field(p + 32, 4, swapped);
+    out->page_size = (uint32_t)wal_field(p + 36, 4, swapped);
+    out->magic = (uint16_t)wal_field(p, 2, swapped);
+    out->swapped = swapped;
     if (!wal_segment_size_valid(out->segment_size))
         return err_set(err, ERR_INVALID, "its header claims a segment size of %" PRIu32 " bytes",
                        out->segment_size);

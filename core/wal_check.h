@@ -14,7 +14,13 @@ struct wal_header {
     uint64_t page_address; /* LSN of the segment's first byte */
     uint64_t system_id;
     uint32_t segment_size;
+    uint32_t page_size;
+    uint16_t magic;
+    bool swapped; /* the other byte order than this machine's little end first */
 };
+
+/* The N bytes at P as a number, in the byte order of a WAL page. */
+uint64_t wal_field(const unsigned char *p, size_t n, bool swapped);
 
 /* Reads the long header of a segment's first page, in either byte order. False with ERR_INVALID
  * when these bytes are no such header. */

@@ -178,7 +178,8 @@ static bool check_store(struct walefs *w, struct err *err)
 {
     const struct call call = {.deadline_ms = now_ms() + PREFLIGHT_MS};
     bool weak_guard = false;
-    if (!w->store->ops->check(w->store, !w->config.read_only, &weak_guard, &call, err))
+    if (!w->store->ops->check(w->store, w->config.read_only ? STORE_CHECK_READ : STORE_CHECK_MOUNT,
+                              &weak_guard, &call, err))
         return false;
     if (weak_guard)
         log_warn(

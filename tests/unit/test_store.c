@@ -403,7 +403,7 @@ static void test_no_bucket(void **state)
     env_assert_error(&err, ERR_NO_BUCKET, NULL);
     assert_false(s->ops->remove(s, keys, 2, &env_forever, &err));
     env_assert_error(&err, ERR_NO_BUCKET, NULL);
-    assert_false(s->ops->check(s, true, &weak, &env_forever, &err));
+    assert_false(s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, &err));
     env_assert_error(&err, ERR_NO_BUCKET, NULL);
     assert_true(strchr(err.text, '\n') == NULL);
     s->ops->free(s);
@@ -414,11 +414,11 @@ static void test_check(void **state)
     struct store *s = *state;
     struct err err = ERR_INIT;
     bool weak = true;
-    assert_ok(s->ops->check(s, false, &weak, &env_forever, &err), &err);
+    assert_ok(s->ops->check(s, STORE_CHECK_READ, &weak, &env_forever, &err), &err);
     env_assert_absent(s, "walefs_probe");
     for (int i = 0; i < 2; i++) {
         weak = true;
-        assert_ok(s->ops->check(s, true, &weak, &env_forever, &err), &err);
+        assert_ok(s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, &err), &err);
         assert_false(weak);
     }
     env_assert_list(s, (struct store_list){.prefix = ""}, ENV_LIST("walefs_probe"));

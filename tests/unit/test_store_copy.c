@@ -116,7 +116,7 @@ static void the_check_leaves_young_uploads_alone(void **state)
     struct store_upload *u = s->ops->upload_begin(s, FROM, &put, &env_forever, &err);
     assert_ok(u != NULL, &err);
     bool weak;
-    assert_ok(s->ops->check(s, true, &weak, &env_forever, &err), &err);
+    assert_ok(s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, &err), &err);
     const struct store_body body = {.mem = "late", .size = 4};
     assert_ok(s->ops->upload_part(u, 1, &body, &env_forever, &err), &err);
     assert_ok(s->ops->upload_complete(u, NULL, &env_forever, &err), &err);

@@ -223,7 +223,7 @@ static void one_check(const char *steps, enum err_code code, const char *text, b
     bool weak = !weak_wanted;
     script_begin(&script, steps);
     struct store *s = script_store(&script, 8);
-    bool ok = s->ops->check(s, true, &weak, &env_forever, &err);
+    bool ok = s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, &err);
     if (ok != (code == ERR_NONE))
         fail_msg("%s: %s", steps, ok ? "succeeded" : err.text);
     if (ok)
@@ -311,7 +311,7 @@ static void check_elsewhere(const char *endpoint, const char *text)
     struct err err = ERR_INIT;
     bool weak;
     struct store *s = elsewhere(endpoint, 2);
-    assert_false(s->ops->check(s, false, &weak, &env_forever, &err));
+    assert_false(s->ops->check(s, STORE_CHECK_READ, &weak, &env_forever, &err));
     env_assert_error(&err, ERR_UNAVAILABLE, text);
     env_assert_error(&err, ERR_UNAVAILABLE, endpoint);
     s->ops->free(s);
@@ -333,7 +333,7 @@ static void test_no_server(void **state)
     struct err err = ERR_INIT;
     bool weak;
     struct store *s = elsewhere(url, 1);
-    assert_false(s->ops->check(s, false, &weak, &env_forever, &err));
+    assert_false(s->ops->check(s, STORE_CHECK_READ, &weak, &env_forever, &err));
     assert_true(err.code == ERR_UNAVAILABLE || err.code == ERR_TIMEOUT);
     assert_non_null(strstr(err.text, url));
     s->ops->free(s);

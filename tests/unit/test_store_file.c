@@ -210,9 +210,9 @@ static void test_stale_temporaries(void **state)
     assert_true(s->ops->list(s, &(struct store_list){.prefix = ""}, &page, &env_forever, &err));
     assert_int_equal(page.count, 1);
     store_page_free(&page);
-    assert_true(s->ops->check(s, false, &weak, &env_forever, &err));
+    assert_true(s->ops->check(s, STORE_CHECK_READ, &weak, &env_forever, &err));
     assert_int_equal(count_names("dir"), 3);
-    assert_true(s->ops->check(s, true, &weak, &env_forever, &err));
+    assert_true(s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, &err));
     assert_int_equal(access(path_of("dir/.walefs-tmp-old"), F_OK), -1);
     assert_int_equal(access(path_of("dir/.walefs-tmp-new"), F_OK), 0);
     assert_int_equal(access(path_of("dir/key"), F_OK), 0);
@@ -294,8 +294,8 @@ static void test_not_writable(void **state)
     } else {
         assert_int_equal(chmod(env.dir, 0500), 0);
     }
-    assert_true(s->ops->check(s, false, &weak, &env_forever, &err));
-    assert_false(s->ops->check(s, true, &weak, &env_forever, &err));
+    assert_true(s->ops->check(s, STORE_CHECK_READ, &weak, &env_forever, &err));
+    assert_false(s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, &err));
     assert_non_null(strstr(err.text, "mount with -o ro"));
     (void)chmod(env.dir, 0700);
 }

@@ -29,7 +29,7 @@ static void check_fails(const struct store_s3_options *options, enum err_code co
     struct err err = ERR_INIT;
     bool weak = false;
     struct store *s = make(options);
-    assert_false(s->ops->check(s, true, &weak, &env_forever, &err));
+    assert_false(s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, &err));
     env_assert_error(&err, code, text);
     s->ops->free(s);
 }
@@ -85,7 +85,7 @@ static void test_wrong_host_name(void **state)
     struct err err = ERR_INIT;
     bool weak;
     struct store *s = make(&o);
-    assert_false(s->ops->check(s, false, &weak, &env_forever, &err));
+    assert_false(s->ops->check(s, STORE_CHECK_READ, &weak, &env_forever, &err));
     env_assert_error(&err, ERR_UNAVAILABLE, url);
     s->ops->free(s);
 }
