@@ -68,7 +68,7 @@ static bool preflight(struct openpgp *pgp, const struct openpgp_options *options
         struct gpg_run_options run = openpgp_run_options(pgp, &endless);
         if (pgp->earlier != NULL)
             run.home = gpg_home_path(pgp->earlier);
-        if (options->writable && !gpg_trial(&run, pgp->recipient_args, false, err))
+        if (options->writable && !gpg_trial(&run, pgp->recipient_args, NULL, err))
             return err_context(err, "trying to encrypt");
     }
     return !secret_is_set(options->passphrase) || openpgp_unlock(pgp, err);

@@ -48,6 +48,10 @@ int64_t openpgp_expires_s(const struct openpgp *pgp);
 /* True when the N bytes (N >= 1) can be the start of a binary OpenPGP message that is encrypted. */
 bool openpgp_is_message(const void *data, size_t n);
 
+/* Can what is encrypted here be decrypted here? A few bytes, there and back; outside the places.
+ * Errors as of openpgp_encrypt and openpgp_decrypt. Blocks. */
+bool openpgp_trial(struct openpgp *pgp, const struct call *call, struct err *err);
+
 enum openpgp_priority { OPENPGP_BACKGROUND, OPENPGP_FOREGROUND };
 
 /* A place among the max_processes. Reserve one before an operation, release it after it. Foreground

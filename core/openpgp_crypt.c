@@ -71,15 +71,32 @@ bool gpg_decrypt(const struct gpg_run_options *options, struct source *in, struc
     return crypt_run(options, NULL, in, out, err);
 }
 
+static struct gpg_run_options encrypt_options(struct openpgp *pgp, const struct call *call)
+{
+    struct gpg_run_options options = openpgp_run_options(pgp, call);
+    options.contexts = &pgp->encrypting;
+    if (pgp->earlier != NULL)
+        options.home = gpg_home_path(pgp->earlier);
+    return options;
+}
+
+static struct gpg_run_options decrypt_options(struct openpgp *pgp, const struct call *call)
+{
+    struct gpg_run_options options = openpgp_run_options(pgp, call);
+    options.contexts = &pgp->decrypting;
+    if (pgp->unlocked != NULL) {
+        options.home = gpg_home_path(pgp->unlocked);
+        options.passphrase = &pgp->passphrase;
+    }
+    return options;
+}
+
 bool openpgp_encrypt(struct openpgp *pgp, struct source *plain, struct sink *out,
                      const struct call *call, struct err *err)
 {
     if (pgp->recipient_args == NULL)
         return err_set(err, ERR_INVALID, "no key to encrypt to is configured");
-    struct gpg_run_options options = openpgp_run_options(pgp, call);
-    options.contexts = &pgp->encrypting;
-    if (pgp->earlier != NULL)
-        options.home = gpg_home_path(pgp->earlier);
+    struct gpg_run_options options = encrypt_options(pgp, call);
     openpgp_watch_expiry(pgp, call);
     int64_t begun_us = now_us();
     bool ok = gpg_encrypt(&options, pgp->recipient_args, plain, out, err);
@@ -90,12 +107,7 @@ bool openpgp_encrypt(struct openpgp *pgp, struct source *plain, struct sink *out
 bool openpgp_decrypt(struct openpgp *pgp, struct source *in, struct sink *out,
                      const struct call *call, struct err *err)
 {
-    struct gpg_run_options options = openpgp_run_options(pgp, call);
-    options.contexts = &pgp->decrypting;
-    if (pgp->unlocked != NULL) {
-        options.home = gpg_home_path(pgp->unlocked);
-        options.passphrase = &pgp->passphrase;
-    }
+    struct gpg_run_options options = decrypt_options(pgp, call);
     int64_t begun_us = now_us();
     bool ok = gpg_decrypt(&options, in, out, err);
     metrics_work(WORK_DECRYPT, ok ? ERR_NONE : err->code, now_us() - begun_us);
@@ -117,8 +129,8 @@ static bool buf_sink_write(struct sink *self, const void *data, size_t n, struct
     return true;
 }
 
-bool gpg_trial(const struct gpg_run_options *options, const char *recipients, bool decrypt,
-               struct err *err)
+bool gpg_trial(const struct gpg_run_options *encrypting, const char *recipients,
+               const struct gpg_run_options *decrypting, struct err *err)
 {
     unsigned char nonce[16];
     if (getrandom(nonce, sizeof(nonce), 0) != (ssize_t)sizeof(nonce))
@@ -127,11 +139,11 @@ bool gpg_trial(const struct gpg_run_options *options, const char *recipients, bo
     struct buf_sink coded_sink = {.base = {.write = buf_sink_write}, .buf = &coded};
     struct buf_sink plain_sink = {.base = {.write = buf_sink_write}, .buf = &plain};
     struct source *src = source_mem(nonce, sizeof(nonce), err);
-    bool ok = src != NULL && gpg_encrypt(options, recipients, src, &coded_sink.base, err);
+    bool ok = src != NULL && gpg_encrypt(encrypting, recipients, src, &coded_sink.base, err);
     source_close(src);
-    if (ok && decrypt) {
+    if (ok && decrypting != NULL) {
         src = source_mem(coded.data, coded.len, err);
-        ok = src != NULL && gpg_decrypt(options, src, &plain_sink.base, err);
+        ok = src != NULL && gpg_decrypt(decrypting, src, &plain_sink.base, err);
         source_close(src);
         if (ok && (plain.len != sizeof(nonce) || memcmp(plain.data, nonce, plain.len) != 0))
             ok = err_set(err, ERR_KEY, "gpg did not give back what it had encrypted");
@@ -139,4 +151,13 @@ bool gpg_trial(const struct gpg_run_options *options, const char *recipients, bo
     buf_free(&coded);
     buf_free(&plain);
     return ok;
+}
+
+bool openpgp_trial(struct openpgp *pgp, const struct call *call, struct err *err)
+{
+    if (pgp->recipient_args == NULL)
+        return err_set(err, ERR_INVALID, "no key to encrypt to is configured");
+    struct gpg_run_options encrypting = encrypt_options(pgp, call);
+    struct gpg_run_options decrypting = decrypt_options(pgp, call);
+    return gpg_trial(&encrypting, pgp->recipient_args, &decrypting, err);
 }

@@ -278,9 +278,9 @@ bool gpg_encrypt(const struct gpg_run_options *options, const char *recipients,
 bool gpg_decrypt(const struct gpg_run_options *options, struct source *in, struct sink *out,
                  struct err *err);
 
-/* Encrypts a few bytes to RECIPIENTS in one home and, with DECRYPT, decrypts them there. */
-bool gpg_trial(const struct gpg_run_options *options, const char *recipients, bool decrypt,
-               struct err *err);
+/* Encrypts a few bytes to RECIPIENTS and decrypts them (DECRYPTING NULL: does not). */
+bool gpg_trial(const struct gpg_run_options *encrypting, const char *recipients,
+               const struct gpg_run_options *decrypting, struct err *err);
 
 /* ---- unlocking (openpgp_unlock.c) ---- */
 

@@ -24,7 +24,7 @@ static bool try_subkeys(const struct gpg_run_options *options, gpgme_key_t key, 
         (void)snprintf(recipient, sizeof(recipient), "--\n%s!", sub->fpr);
         struct err e = ERR_INIT;
         tried++;
-        if (gpg_trial(options, recipient, true, &e))
+        if (gpg_trial(options, recipient, options, &e))
             worked++;
         else if (why.code == ERR_NONE)
             why = e;

@@ -44,15 +44,21 @@ static void *with_room(void *of, size_t count, size_t *capacity, size_t size, st
     return grown;
 }
 
-static bool ranges_add(struct wal_ranges *r, uint32_t tli, uint64_t first, uint64_t last,
-                       struct err *err)
+bool wal_ranges_add(struct wal_ranges *r, const struct wal_range *range, struct err *err)
 {
     struct wal_range *of = with_room(r->of, r->count, &r->capacity, sizeof(*of), err);
     if (of == NULL)
         return false;
     r->of = of;
-    r->of[r->count++] = (struct wal_range){.tli = tli, .first = first, .last = last};
+    r->of[r->count++] = *range;
     return true;
+}
+
+static bool ranges_add(struct wal_ranges *r, uint32_t tli, uint64_t first, uint64_t last,
+                       struct err *err)
+{
+    const struct wal_range range = {.tli = tli, .first = first, .last = last};
+    return wal_ranges_add(r, &range, err);
 }
 
 void wal_ranges_free(struct wal_ranges *r)

@@ -22,6 +22,8 @@ struct wal_ranges {
     size_t capacity;
 };
 
+/* Appends; the caller sees to the order. */
+bool wal_ranges_add(struct wal_ranges *r, const struct wal_range *range, struct err *err);
 void wal_ranges_free(struct wal_ranges *r); /* contents only; safe when zeroed */
 uint64_t wal_ranges_segments(const struct wal_ranges *r);
 

@@ -32,7 +32,8 @@ static bool first_page(struct wal_pages *w, struct err *err)
 static bool check_page(struct wal_pages *w, uint64_t offset, struct err *err)
 {
     const struct wal_header *h = &w->header;
-    if (w->zeros_from != UINT64_MAX || all_zero(w->page, h->page_size)) {
+    if (w->ends_at == UINT64_MAX &&
+        (w->zeros_from != UINT64_MAX || all_zero(w->page, h->page_size))) {
         if (w->zeros_from == UINT64_MAX)
             w->zeros_from = offset;
         return all_zero(w->page, h->page_size) ||
@@ -44,6 +45,15 @@ static bool check_page(struct wal_pages *w, uint64_t offset, struct err *err)
     uint16_t magic = (uint16_t)wal_field(w->page, 2, h->swapped);
     uint32_t tli = (uint32_t)wal_field(w->page + 4, 4, h->swapped);
     uint64_t address = wal_field(w->page + 8, 8, h->swapped);
+    /* left by the segment whose file this was: its address is lower by whole segments */
+    bool stale = address < h->page_address && (address & (h->segment_size - 1)) == offset;
+    if (w->may_end && stale && w->ends_at == UINT64_MAX)
+        w->ends_at = offset;
+    if (w->ends_at != UINT64_MAX)
+        return address != h->page_address + offset ||
+               err_set(err, ERR_CORRUPT,
+                       "%s: WAL ends at offset %" PRIu64 ", but goes on at %" PRIu64, w->name,
+                       w->ends_at, offset);
     if (magic != h->magic)
         return err_set(err, ERR_CORRUPT,
                        "%s: the page at offset %" PRIu64 " has magic %04X instead of %04X", w->name,
@@ -107,10 +117,12 @@ static void pages_close(struct sink *self)
     (void)self;
 }
 
-void wal_pages_init(struct wal_pages *w, const char *name)
+void wal_pages_init(struct wal_pages *w, const char *name, bool may_end)
 {
     *w = (struct wal_pages){
         .base = {.write = pages_write, .finish = pages_finish, .close = pages_close},
         .name = name,
+        .may_end = may_end,
+        .ends_at = UINT64_MAX,
         .zeros_from = UINT64_MAX};
 }

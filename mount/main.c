@@ -12,6 +12,7 @@
 
 #include "core/metrics.h"
 #include "fs/fuse.h"
+#include "mount/check.h"
 #include "mount/config.h"
 #include "mount/config_text.h"
 #include "mount/daemon.h"
@@ -382,6 +383,10 @@ int main(int argc, char **argv)
     (void)mallopt(M_ARENA_MAX, 2);
     (void)mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 
+    if (argc > 1 && strcmp(argv[1], "check") == 0) {
+        correct_home();
+        return check_main(argc - 1, argv + 1);
+    }
     switch (parse(&w, argc, argv, &err)) {
     case PARSED_DONE:
         settings_free(&w.settings);

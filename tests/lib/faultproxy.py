@@ -11,6 +11,7 @@ of data, so that it also changes what happens on open connections:
     reset           drop the connection
     cut N           relay N bytes of a response, then close
     reply FILE      answer each request with the bytes of FILE and close
+    date SECONDS    relay, with the Date of every response moved by so many
     reply-get FILE  the same for GET and HEAD of a key below wal_005 only, the rest passes
     reply-put FILE  the same for each PUT
     freeze FILE     the same for GET of WAL and of partitions only (an archive storage class)
@@ -18,6 +19,7 @@ of data, so that it also changes what happens on open connections:
 DIR/bytes holds the number of response bytes relayed so far, DIR/deletes the number of requests that
 delete.
 """
+import email.utils
 import os
 import re
 import socket
@@ -90,6 +92,11 @@ def wait_out_hang():
     return words
 
 
+def moved(date, seconds):
+    when = email.utils.parsedate_to_datetime(date.decode()).timestamp() + seconds
+    return email.utils.formatdate(when, usegmt=True).encode()
+
+
 def downstream(client, server):
     """Server to client."""
     allowed = None
@@ -107,6 +114,9 @@ def downstream(client, server):
                     return close(client, server)
                 continue
             allowed = None
+            if words[0] == "date":
+                data = re.sub(rb"(?i)(?<=\r\ndate: )[^\r]{29}",
+                              lambda m: moved(m[0], int(words[1])), data)
             client.sendall(data)
             count(len(data))
     except OSError:

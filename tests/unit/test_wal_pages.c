@@ -17,6 +17,7 @@
 #define START (UINT64_C(5) * SIZE)
 
 static unsigned char *segment;
+static bool may_end;
 
 static void put(size_t at, uint64_t v, size_t n, bool big)
 {
@@ -42,6 +43,7 @@ static int set_up(void **state)
 {
     (void)state;
     segment = malloc(SIZE);
+    may_end = false;
     make(PAGE, false);
     return segment == NULL;
 }
@@ -62,7 +64,7 @@ static void check_as(const char *name, size_t size, const char *why)
     for (size_t i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
         struct err err = ERR_INIT;
         bool ok = true;
-        wal_pages_init(w, name);
+        wal_pages_init(w, name, may_end);
         for (size_t at = 0; ok && at < size; at += pieces[i])
             ok = w->base.write(&w->base, segment + at,
                                size - at < pieces[i] ? size - at : pieces[i], &err);
@@ -151,6 +153,26 @@ static void what_follows_zeros(void **state)
     check("page header");
 }
 
+/* A file that was used anew, and archived before it was full. */
+static void wal_that_just_ends(void **state)
+{
+    (void)state;
+    for (uint32_t at = 9 * PAGE; at < SIZE; at += PAGE) {
+        put(at + 8, START - 3 * SIZE + at, 8, false);
+        put(at + 4, 1, 4, false);
+    }
+    check("the page at offset 73728 is that of LSN 0/00212000");
+    may_end = true;
+    check("");
+    memset(segment + 20 * PAGE, 0, PAGE);
+    check("");
+    put(30 * PAGE + 8, START + 30 * PAGE, 8, false);
+    check("WAL ends at offset 73728, but goes on at 245760");
+    make(PAGE, false);
+    put(9 * PAGE + 8, START + 10 * PAGE, 8, false); /* no older segment's */
+    check("the page at offset 73728 is that of LSN");
+}
+
 static void wrong_sizes(void **state)
 {
     (void)state;
@@ -175,7 +197,8 @@ static void partial(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-    const struct CMUnitTest tests[] = {T(sound_ones),         T(damaged_pages), T(timelines),
-                                       T(what_follows_zeros), T(wrong_sizes),   T(partial)};
+    const struct CMUnitTest tests[] = {
+        T(sound_ones),         T(damaged_pages), T(timelines), T(what_follows_zeros),
+        T(wal_that_just_ends), T(wrong_sizes),   T(partial)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
