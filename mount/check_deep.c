@@ -85,13 +85,13 @@ static bool add_backup(struct deep *d, const struct backup_info *info, struct er
         bool part = i < objects.partition_count;
         if (!part && strstr(from->key, "/" BACKUP_INDEX_NAME) == NULL)
             continue;
+        const char *sha256 = part && objects.partition_count == info->partition_count
+                                 ? info->partition_sha256[i]
+                                 : "";
         const struct check_object o = {.kind = part ? CHECK_PARTITION : CHECK_INDEX,
                                        .key = from->key,
                                        .stored_bytes = from->size,
-                                       .sha256 =
-                                           part && objects.partition_count == info->partition_count
-                                               ? info->partition_sha256[i]
-                                               : NULL};
+                                       .sha256 = *sha256 == '\0' ? NULL : sha256};
         ok = add(d, &o, err);
     }
     backup_objects_free(&objects);
