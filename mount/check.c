@@ -126,6 +126,7 @@ static void check_free(struct check *c)
     openpgp_free(c->pgp);
     if (c->store != NULL)
         c->store->ops->free(c->store);
+    aws_cred_free(c->cred);
     config_free(&c->config);
     settings_free(&c->settings);
     cancel_destroy(&c->cancel);
@@ -146,7 +147,7 @@ int check_main(int argc, char **argv)
                config_make(&c.config, &c.settings, c.source, true, &err) &&
                signals_begin(&signals, &c.cancel, &err)) {
         /* what matters of the log is said in lines */
-        log_setup(LOG_TARGET_STDERR, 0, c.config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
+        log_setup(LOG_TO_STDERR, 0, c.config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR);
         run(&c);
         signals_end(&signals);
         if (cancel_fired(&c.cancel))

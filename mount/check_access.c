@@ -72,7 +72,11 @@ static void check_clock(struct check *c)
 bool check_store(struct check *c)
 {
     struct err err = ERR_INIT;
-    c->store = config_make_store(&c->config, &c->settings, &err);
+    if (!c->config.is_file && (c->cred = config_make_cred(&c->config, &err)) == NULL) {
+        check_say_err(c, "credentials", &err);
+        return false;
+    }
+    c->store = config_make_store(&c->config, &c->settings, c->cred, &err);
     if (c->store == NULL) {
         check_say_err(c, "bucket", &err);
         return false;

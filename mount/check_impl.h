@@ -48,6 +48,7 @@ struct check {
     FILE *out;
     struct cancel cancel; /* fired by a signal */
     struct call call;     /* of everything that waits */
+    struct aws_cred *cred; /* NULL for a directory */
     struct store *store;
     struct openpgp *pgp;
     bool reads; /* what is written here can be decrypted here, as far as is known */
