@@ -104,6 +104,22 @@ void dump_facts_put(struct fs *fs, const char *key, const struct dump_facts *fac
     buf_free(&body.buf);
 }
 
+bool dump_facts_digest(struct fs *fs, const char *key, const struct dump_facts *facts,
+                       char out[DIGEST_TEXT_MAX], const struct call *call)
+{
+    char facts_key[STORE_KEY_MAX];
+    struct store_info info;
+    struct err ignored = ERR_INIT; /* it is a fact more, and the file is what it is without it */
+    if (!dump_facts_key(key, facts, facts_key) ||
+        !fs->opt.store->ops->head(fs->opt.store, facts_key, &info, call, &ignored))
+        return false;
+    const char *digest = store_meta_get(&info, META_DIGEST);
+    if (digest == NULL || strlen(digest) >= DIGEST_TEXT_MAX)
+        return false;
+    strcpy(out, digest);
+    return true;
+}
+
 static struct backup_index *read_body(struct source *coded, struct err *err)
 {
     struct buf_sink plain = buf_sink();

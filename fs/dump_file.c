@@ -1,10 +1,13 @@
 /* Files under dumps/: what they are, and opening them. */
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "fs/dumps.h"
+#include "fs/xattr.h"
 
 static void *file_new_data(void)
 {
@@ -193,8 +196,27 @@ static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
     return *handle != NULL;
 }
 
+static bool file_xattrs(struct fs *fs, struct node *node, struct xattr_list *list,
+                        const struct call *call, struct err *err)
+{
+    char path[STORE_KEY_MAX], key[STORE_KEY_MAX], what[STORE_KEY_MAX + 8], digest[DIGEST_TEXT_MAX];
+    struct dump_file *f = node->data;
+    if (!dump_is_published(node))
+        return true;
+    if (!dump_path(fs, node, path, err) || !dump_key(path, key, err))
+        return false;
+    (void)snprintf(what, sizeof(what), "dumps/%s", path);
+    pthread_mutex_lock(&f->lock);
+    const struct dump_facts facts = f->facts;
+    pthread_mutex_unlock(&f->lock);
+    return xattr_add_object_persistently(fs, what, key, list, call, err) &&
+           xattr_add(list, err, "size", "%" PRIu64, facts.size) &&
+           (!dump_facts_digest(fs, key, &facts, digest, call) ||
+            xattr_add(list, err, "checksum", "%s", digest));
+}
+
 static const struct node_ops file_ops = {
-    .getattr = file_getattr, .setattr = file_setattr, .open = file_open};
+    .getattr = file_getattr, .setattr = file_setattr, .open = file_open, .xattrs = file_xattrs};
 
 const struct node_template dump_file_template = {
     .ops = &file_ops, .new_data = file_new_data, .free_data = file_free_data};

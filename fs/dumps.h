@@ -20,6 +20,7 @@
 #ifndef WALEFS_FS_DUMPS_H
 #define WALEFS_FS_DUMPS_H
 
+#include "core/digest.h"
 #include "core/dump_name.h"
 #include "core/object_write.h"
 #include "fs/node.h"
@@ -108,6 +109,9 @@ bool dump_facts_find(struct fs *fs, const char *key, const char *etag, struct du
 /* The block map of an object that is not encrypted. False when none is kept. */
 bool dump_facts_map(struct fs *fs, const char *key, const struct dump_facts *facts,
                     struct lzop_map *map, const struct call *call);
+/* The digest of the plain bytes. False when none is kept. */
+bool dump_facts_digest(struct fs *fs, const char *key, const struct dump_facts *facts,
+                       char out[DIGEST_TEXT_MAX], const struct call *call);
 /* Removes all facts of KEY but those of ETAG (NULL: all). What goes wrong is logged. */
 void dump_facts_drop(struct fs *fs, const char *key, const char *etag, const struct call *call);
 

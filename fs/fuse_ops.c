@@ -20,7 +20,8 @@
 /* XATTR_SIZE_MAX of linux/limits.h */
 #define XATTR_BYTES_MAX 65536u
 
-/* Of requests that fail for a reason that passes, which can be many while a store is down. */
+/* Of requests that fail for a reason that passes, which can be many while a store is down; but what
+ * a close or a rename failed of is always said, and each has had its deadline before. */
 static struct outage outage = OUTAGE_INIT("requests are answered again");
 
 static struct fuse_server *server_of(fuse_req_t req)
@@ -59,7 +60,8 @@ static void end(struct fuse_server *server, struct request *r)
 
 /* An absent name is an answer like another; refusals are the caller's affair, but an operator
  * should find them; the rest is trouble. */
-static void log_failure(const char *operation, const char *path, const struct err *err)
+static void log_failure(const struct request *r, const char *operation, const char *path,
+                        const struct err *err)
 {
     enum log_level level = LOG_LEVEL_ERROR;
     if (err->code == ERR_ABSENT || err->code == ERR_UNSUPPORTED || err->code == ERR_NO_ATTRIBUTE)
@@ -68,7 +70,7 @@ static void log_failure(const char *operation, const char *path, const struct er
         level = LOG_LEVEL_INFO;
     const struct log_details details = {.op = operation, .path = path, .err = err};
     char what[640];
-    if (level != LOG_LEVEL_ERROR || !err_transient(err->code)) {
+    if (level != LOG_LEVEL_ERROR || !err_transient(err->code) || r->publishing) {
         log_event(level, &details, "%s %s: %s", operation, path, err->text);
         return;
     }
@@ -85,7 +87,7 @@ static void fail(fuse_req_t req, struct request *r, const char *operation, fuse_
         size_t len = strlen(path);
         (void)snprintf(path + len, sizeof(path) - len, "/%s", name);
     }
-    log_failure(operation, path, err);
+    log_failure(r, operation, path, err);
     r->outcome = err->code;
     fuse_reply_err(req, fs_errno(err));
 }

@@ -234,7 +234,7 @@ with open(sys.argv[1], "rb") as src, open(sys.argv[2], "w+b") as dst:
 
 test_names_and_rules()
 {
-    local d=$T/m/dumps
+    local d=$T/m/dumps want
     for STORE in file http; do
         use_store "$STORE" "$STORE"
         use_key none
@@ -245,6 +245,9 @@ test_names_and_rules()
         mkdir -p "$d/a/b c"
         echo 1 >"$d/a/b c/x!1!p!y"
         echo one >"$d/a/one"
+        for want in 'key="dumps_005/a/one.lzo"' 'size="4"' 'encrypted="no"' 'codec="lzop"' 'checksum=".+"'; do
+            getfattr -d "$d/a/one" 2>/dev/null | grep -Eqx "user\.walefs\.$want" || fail "a/one lacks the attribute $want"
+        done
         expect_fail 'not empty' rmdir "$d/a"
         expect_fail 'File exists' cp /etc/passwd "$d/a/one"
         expect_fail 'File exists' bash -c "echo two >'$d/a/one'"
