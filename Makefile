@@ -94,6 +94,7 @@ install: $(BUILD)/walefs
 	ln -sfn $(PREFIX)/bin/walefs $(DESTDIR)$(HELPER_DIR)/mount.walefs
 	install -m 644 mount/*.8 $(SHARE)/man/man8
 	ln -sfn walefs.8 $(SHARE)/man/man8/mount.walefs.8
+	install -m 644 README.md mount/docs/*.md $(SHARE)/doc/walefs
 	install -m 644 $(EXAMPLES) $(SHARE)/doc/walefs/examples
 	install -m 644 mount/completion/walefs $(COMPLETIONS)
 	for s in $(notdir $(SCRIPTS)); do ln -sfn walefs $(COMPLETIONS)/$$s || exit 1; done

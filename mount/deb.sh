@@ -24,7 +24,6 @@ strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root/u
 # ---- documents ----------------------------------------------------------------------------------
 
 doc=$root/usr/share/doc/walefs
-install -m 644 README.md "$doc"
 cat >"$doc/copyright" <<END
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: walefs
