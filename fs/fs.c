@@ -464,13 +464,16 @@ bool fs_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,
              struct fs_bytes *out, const struct call *call, struct err *err)
 {
     out->pin = NULL;
+    out->staged = NULL;
     return handle->ops->read(fs, handle, offset, size, out, call, err);
 }
 
 void fs_read_done(struct fs_bytes *bytes)
 {
     partition_done(bytes->pin);
+    staged_unref(bytes->staged);
     bytes->pin = NULL;
+    bytes->staged = NULL;
 }
 
 bool fs_write(struct fs *fs, struct handle *handle, const void *data, size_t n, uint64_t offset,

@@ -98,7 +98,8 @@ struct fs_bytes {
     int fd;
     uint64_t offset;
     size_t size;
-    struct partition_pin *pin; /* not the caller's */
+    struct partition_pin *pin; /* not the caller's, nor is this: */
+    struct staged *staged;
 };
 void fs_read_done(struct fs_bytes *bytes);
 

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/backup_facts.h"
 #include "core/log.h"
@@ -237,6 +236,7 @@ static bool pack(struct new_backup *nb, struct backup_write *w, struct node *nod
     struct member m;
     pthread_mutex_lock(&nb->lock);
     bool done = f->packed;
+    f->final = true; /* before it is described */
     pthread_mutex_unlock(&nb->lock);
     if (done)
         return true;
@@ -244,23 +244,22 @@ static bool pack(struct new_backup *nb, struct backup_write *w, struct node *nod
         return false;
     struct source *data = NULL;
     if (m.type == MEMBER_FILE) // NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult)
-        data = m.size > 0 ? source_fd(f->fd, 0, m.size, err) : source_mem("", 0, err);
+        data = m.size > 0 ? source_fd(f->staged->fd, 0, m.size, err) : source_mem("", 0, err);
     bool ok = (m.type != MEMBER_FILE || data != NULL) && backup_write_member(w, &m, data, err);
     source_close(data);
     if (!ok)
         return err_context(err, "%s", path);
     pthread_mutex_lock(&nb->lock);
     f->packed = true;
-    int fd = f->fd;
-    f->fd = -1;
+    struct staged *staged = f->staged; /* who reads it has a reference */
+    f->staged = NULL;
     if (f->queued) {
         nb->queued--;
         nb->queued_bytes -= f->size;
     }
     f->queued = false;
     pthread_mutex_unlock(&nb->lock);
-    if (fd >= 0)
-        close(fd);
+    staged_unref(staged);
     return true;
 }
 
@@ -279,7 +278,23 @@ static bool is_settled(const struct new_file *f)
     return f->packed || f->type != S_IFREG;
 }
 
-/* The oldest closed file, with a reference, when there are too many, or ALL are to go. */
+bool new_backup_is_final(struct new_backup *nb, const struct node *node)
+{
+    const struct new_file *f = node->data;
+    bool final = f->final;
+    for (size_t i = 0; f->type == S_IFDIR && i < nb->count && !final; i++) {
+        const struct node *n = nb->nodes[i];
+        if (!((const struct new_file *)n->data)->final)
+            continue;
+        while (n != nb->top && n != node)
+            n = n->parent;
+        final = n == node;
+    }
+    return final;
+}
+
+/* The oldest closed file, with a reference, when there are too many, or ALL are to go. It is final
+ * from here on: who opens it for writing comes too late. */
 static struct node *next_to_pack(struct new_backup *nb, bool all)
 {
     struct node *found = NULL;
@@ -289,9 +304,11 @@ static struct node *next_to_pack(struct new_backup *nb, bool all)
     while (nb->settled < nb->count && is_settled(nb->nodes[nb->settled]->data))
         nb->settled++;
     for (size_t i = nb->settled; (many || all) && i < nb->count && found == NULL; i++) {
-        const struct new_file *f = nb->nodes[i]->data;
-        if (f->queued && f->writers == 0)
-            found = node_ref(nb->fs->inodes, nb->nodes[i]);
+        struct new_file *f = nb->nodes[i]->data;
+        if (!f->queued || f->writers > 0 || f->final)
+            continue;
+        f->final = true;
+        found = node_ref(nb->fs->inodes, nb->nodes[i]);
     }
     pthread_mutex_unlock(&nb->lock);
     return found;
@@ -333,7 +350,7 @@ static struct node *named(struct new_backup *nb, const char *name)
 static bool add_wal_tar(struct new_backup *nb, struct backup_write *w, struct new_file *f,
                         struct err *err)
 {
-    struct source *tar = source_fd(f->fd, 0, f->size, err);
+    struct source *tar = source_fd(f->staged->fd, 0, f->size, err);
     bool ok = tar != NULL && backup_write_tar(w, tar, "pg_wal", err);
     source_close(tar);
     return ok || err_context(err, "%s/" WAL_TAR, nb->label);
@@ -354,7 +371,7 @@ static bool add_manifest(struct backup_write *w, struct new_file *f, struct err 
                              .gid = like->gid,
                              .mtime_s = f->mtime_s,
                              .mtime_ns = 0};
-    struct source *data = source_fd(f->fd, 0, f->size, err);
+    struct source *data = source_fd(f->staged->fd, 0, f->size, err);
     bool ok = data != NULL && backup_write_member(w, &m, data, err);
     source_close(data);
     return ok;
@@ -392,8 +409,8 @@ static bool commit_all(struct new_backup *nb, struct backup_write *w, struct nod
     struct node *node = named(nb, MANIFEST);
     struct new_file *manifest = node == NULL ? NULL : node->data;
     bool ok = nb->kind == NEW_TARS ? pack_tars(nb, w, nodes, count, err) : true;
-    if (ok && manifest != NULL && manifest->fd >= 0)
-        ok = manifest_check(manifest->fd, manifest->size, &stop, err);
+    if (ok && manifest != NULL && manifest->staged != NULL)
+        ok = manifest_check(manifest->staged->fd, manifest->size, &stop, err);
     if (ok && nb->kind == NEW_TARS && manifest != NULL)
         ok = add_manifest(w, manifest, err);
     if (ok && nb->kind == NEW_TREE)

@@ -61,10 +61,12 @@ struct new_file {
     uint32_t mtime_ns;
     uint64_t size;
     char *link;
-    int fd;           /* staged content; -1 for none */
-    unsigned writers; /* open handles that may write */
-    bool queued;      /* closed, and counted in backup->queued */
-    bool packed;      /* a member of a partition: cannot be changed any more */
+    struct staged *staged; /* content on this host: a reference; NULL when packed, or none */
+    unsigned writers;      /* open handles that may write */
+    bool listed;           /* one of backup->nodes */
+    bool queued;           /* closed, and counted in backup->queued */
+    bool final;            /* it becomes a member: nothing about it can change any more */
+    bool packed;           /* it is one */
     struct tar_stream *stream;
 };
 
@@ -109,6 +111,9 @@ bool new_backup_commit(struct new_backup *nb, struct err *err);
 bool new_backup_pack(struct new_backup *nb, struct node *node, struct err *err);
 /* Packs the oldest closed files while there are too many; or ALL that are closed. */
 bool new_backup_pack_some(struct new_backup *nb, bool all, struct err *err);
+
+/* With nb->lock held: NODE, or something below it, can be changed no more. */
+bool new_backup_is_final(struct new_backup *nb, const struct node *node);
 
 /* The path of NODE below the backup's directory. */
 bool new_backup_path(struct new_backup *nb, const struct node *node, char *out, size_t cap);

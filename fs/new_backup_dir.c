@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "core/log.h"
-#include "core/spool.h"
 #include "core/waiter.h"
 #include "fs/backups.h"
 #include "fs/new_backup.h"
@@ -25,18 +24,14 @@ static struct new_backup *backup_of(const struct node *node)
 
 static void *new_data(void)
 {
-    struct new_file *f = calloc(1, sizeof(*f));
-    if (f != NULL)
-        f->fd = -1;
-    return f;
+    return calloc(1, sizeof(struct new_file));
 }
 
 static void free_data(void *data)
 {
     struct new_file *f = data;
     tar_stream_end(f->stream);
-    if (f->fd >= 0)
-        close(f->fd);
+    staged_unref(f->staged);
     free(f->link);
     new_backup_unref(f->backup);
     free(f);
@@ -83,34 +78,43 @@ static bool keep(struct new_backup *nb, struct node *node, struct err *err)
             nb->cap = cap;
         }
     }
-    if (ok)
+    if (ok) {
         nb->nodes[nb->count++] = node_ref(nb->fs->inodes, node);
+        ((struct new_file *)node->data)->listed = true;
+    }
     pthread_mutex_unlock(&nb->lock);
     return ok || err_set(err, ERR_NO_MEMORY, "out of memory");
 }
 
-static void forget(struct new_backup *nb, struct node *node)
+/* With nb->lock held: NODE is not of the tree any more. The reference that the tree had is the
+ * caller's; NULL when it had none. */
+static struct node *take_out(struct new_backup *nb, struct node *node)
 {
-    bool found = false;
-    pthread_mutex_lock(&nb->lock);
-    for (size_t i = 0; i < nb->count && !found; i++) {
+    struct new_file *f = node->data;
+    for (size_t i = 0; i < nb->count && f->listed; i++) {
         if (nb->nodes[i] != node)
             continue;
-        found = true;
         memmove(&nb->nodes[i], &nb->nodes[i + 1], (nb->count - i - 1) * sizeof(nb->nodes[0]));
         nb->settled -= i < nb->settled;
         nb->count--;
+        f->listed = false;
+        if (f->queued) {
+            f->queued = false;
+            nb->queued--;
+            nb->queued_bytes -= f->size;
+        }
+        return node;
     }
-    struct new_file *f = node->data;
-    if (found && f->queued) {
-        f->queued = false;
-        nb->queued--;
-        nb->queued_bytes -= f->size;
-    }
+    return NULL;
+}
+
+static void forget(struct new_backup *nb, struct node *node)
+{
+    pthread_mutex_lock(&nb->lock);
+    struct node *had = take_out(nb, node);
     pthread_mutex_unlock(&nb->lock);
     node_unlink(nb->fs->inodes, node);
-    if (found)
-        node_unref(nb->fs->inodes, node);
+    node_unref(nb->fs->inodes, had);
 }
 
 /* A node of the tree by name, with a reference; NULL with ERR_ABSENT. */
@@ -157,10 +161,10 @@ static bool set_size(struct new_file *f, uint64_t size, struct err *err)
 {
     if (f->type != S_IFREG || f->tar)
         return size == f->size || err_set(err, ERR_INVALID, "its size is what is written to it");
-    if (f->packed)
+    if (f->final)
         return size == f->size ||
                err_set(err, ERR_BUSY, "a file that is archived already cannot change");
-    if (ftruncate(f->fd, (off_t)size) != 0)
+    if (ftruncate(f->staged->fd, (off_t)size) != 0)
         return err_sys(err, errno, "cannot change the size of a staged file");
     if (f->queued)
         f->backup->queued_bytes += size - f->size;
@@ -178,7 +182,7 @@ static bool new_setattr(struct fs *fs, struct node *node, const struct fs_setatt
     pthread_mutex_lock(&f->backup->lock);
     if (set->set_size)
         ok = set_size(f, set->size, err); /* ftruncate of an anonymous file does not wait */
-    if (ok && f->packed && set->set_mode && f->mode != ((uint32_t)set->mode & 07777))
+    if (ok && f->final && set->set_mode && f->mode != ((uint32_t)set->mode & 07777))
         ok = err_set(err, ERR_BUSY, "a file that is archived already cannot change");
     if (ok && set->set_mode)
         f->mode = (uint32_t)set->mode & 07777;
@@ -291,8 +295,8 @@ static bool new_create(struct fs *fs, struct node *dir, const char *name, int fl
     struct new_file *f = node->data;
     f->tar = tar;
     if (!tar)
-        f->fd = spool_open(fs->opt.cache_dir, err);
-    bool ok = (tar || f->fd >= 0) && keep(nb, node, err);
+        f->staged = staged_new(fs->opt.cache_dir, err);
+    bool ok = (tar || f->staged != NULL) && keep(nb, node, err);
     *handle = ok ? new_handle(fs, node, flags, pid, err) : NULL;
     ok = *handle != NULL && give(fs, node, out, call, err);
     if (!ok)
@@ -359,14 +363,16 @@ static bool new_unlink(struct fs *fs, struct node *dir, const char *name, const 
         return false;
     struct new_file *f = node->data;
     pthread_mutex_lock(&nb->lock);
-    bool archived = f->packed || f->tar;
+    bool archived = f->final || f->tar;
+    struct node *had = take_out(nb, node);
     pthread_mutex_unlock(&nb->lock);
     if (archived) { /* it cannot be taken out of a partition again */
         struct err removed = ERR_INIT, ignored = ERR_INIT;
         err_set(&removed, ERR_UNAVAILABLE, "%s was removed after it had been archived", name);
         new_backup_fail(nb, &removed, &ignored);
     }
-    forget(nb, node);
+    node_unlink(fs->inodes, node);
+    node_unref(fs->inodes, had);
     node_unref(fs->inodes, node);
     return true;
 }
@@ -388,35 +394,23 @@ static bool new_rmdir(struct fs *fs, struct node *dir, const char *name, const s
 
 /* ---- renaming ---- */
 
-static bool is_packed_below(struct new_backup *nb, const struct node *node)
-{
-    bool packed = false;
-    pthread_mutex_lock(&nb->lock);
-    for (size_t i = 0; i < nb->count && !packed; i++) {
-        const struct node *n = nb->nodes[i];
-        if (!((const struct new_file *)n->data)->packed)
-            continue;
-        while (n != nb->top && n != node)
-            n = n->parent;
-        packed = n == node;
-    }
-    pthread_mutex_unlock(&nb->lock);
-    return packed;
-}
-
 static bool rename_node(struct new_backup *nb, struct node *dir, struct node *node,
                         const char *new_name, bool no_replace, struct err *err)
 {
-    struct node *over = inode_find(nb->fs->inodes, dir, new_name);
+    struct node *over = inode_find(nb->fs->inodes, dir, new_name), *had = NULL;
     bool ok = over == NULL || over == node || !no_replace ||
               err_set(err, ERR_EXISTS, "%s exists", new_name);
-    if (ok && (is_packed_below(nb, node) || (over != NULL && is_packed_below(nb, over))))
+    pthread_mutex_lock(&nb->lock); /* none of it becomes a member under its old name meanwhile */
+    if (ok && (new_backup_is_final(nb, node) || (over != NULL && new_backup_is_final(nb, over))))
         ok = err_set(err, ERR_BUSY, "%s is archived already and cannot be renamed any more",
                      new_name);
+    ok = ok && node_rename(nb->fs->inodes, node, new_name, err);
     if (ok && over != NULL && over != node)
-        forget(nb, over);
+        had = take_out(nb, over);
+    pthread_mutex_unlock(&nb->lock);
+    node_unref(nb->fs->inodes, had);
     node_unref(nb->fs->inodes, over);
-    return ok && node_rename(nb->fs->inodes, node, new_name, err);
+    return ok;
 }
 
 static bool new_rename(struct fs *fs, struct node *dir, const char *name, const char *new_name,

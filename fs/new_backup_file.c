@@ -203,12 +203,15 @@ static bool new_read(struct fs *fs, struct handle *h, uint64_t offset, size_t si
     struct new_file *f = file_of(h);
     pthread_mutex_lock(&f->backup->lock);
     uint64_t left = offset < f->size ? f->size - offset : 0;
-    int fd = f->fd;
+    struct staged *staged = f->staged == NULL ? NULL : staged_ref(f->staged);
     pthread_mutex_unlock(&f->backup->lock);
-    if (fd < 0)
+    if (staged == NULL)
         return err_set(err, ERR_UNSUPPORTED,
                        "what is archived of a backup can be read when the backup is complete");
-    *out = (struct fs_bytes){.fd = fd, .offset = offset, .size = size < left ? size : (size_t)left};
+    *out = (struct fs_bytes){.fd = staged->fd,
+                             .offset = offset,
+                             .size = size < left ? size : (size_t)left,
+                             .staged = staged};
     return true;
 }
 
@@ -217,14 +220,15 @@ static bool stage_bytes(struct new_file *f, const void *data, size_t n, uint64_t
 {
     struct new_backup *nb = f->backup;
     pthread_mutex_lock(&nb->lock);
-    bool packed = f->packed;
+    struct staged *staged = f->final ? NULL : staged_ref(f->staged);
     pthread_mutex_unlock(&nb->lock);
-    if (packed)
+    if (staged == NULL)
         return err_set(err, ERR_BUSY, "a file that is archived already cannot change");
     /* This handle keeps it from being packed. Where space is short, what is closed makes room. */
-    bool ok = spool_write(f->fd, data, n, offset, err);
+    bool ok = spool_write(staged->fd, data, n, offset, err);
     if (!ok && err->code == ERR_NO_SPACE && new_backup_pack_some(nb, true, err))
-        ok = spool_write(f->fd, data, n, offset, err);
+        ok = spool_write(staged->fd, data, n, offset, err);
+    staged_unref(staged);
     if (!ok) { /* cp goes on with the next file; a backup without this one must not be completed */
         struct err why = *err;
         return new_backup_fail(nb, &why, err);
@@ -317,8 +321,7 @@ static void new_release(struct fs *fs, struct handle *h)
     if (w->writable)
         last = --f->writers == 0;
     bool broken = last && f->tar && f->stream != NULL && !f->stream->sealed;
-    if (last && !f->tar && !f->packed && nb->kind == NEW_TREE && !f->queued &&
-        h->node->name != NULL) {
+    if (last && !f->tar && !f->final && nb->kind == NEW_TREE && !f->queued && f->listed) {
         f->queued = true;
         nb->queued++;
         nb->queued_bytes += f->size;

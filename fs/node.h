@@ -8,6 +8,7 @@
 #include "fs/inode.h"
 #include "fs/persist.h"
 #include "fs/stage.h"
+#include "fs/staged.h"
 
 struct xattr_list;
 

@@ -189,6 +189,37 @@ static void must_back_up(const char *label)
         fail_msg("%s", err.text);
 }
 
+/* A file that is written and closed. */
+static bool put_text(uint64_t dir, const char *name, const char *text)
+{
+    struct fs_entry e;
+    struct handle *h;
+    if (!fs_create(fs, dir, name, O_WRONLY | O_EXCL, 0600, ME, &e, &h, &endless, &err))
+        return false;
+    bool ok = fs_write(fs, h, text, strlen(text), 0, &endless, &err);
+    ok = fs_flush(fs, h, ME, &endless, &err) && ok;
+    fs_release(fs, h);
+    return ok;
+}
+
+/* So many files are closed that the oldest are archived. */
+static void put_many(uint64_t dir)
+{
+    for (unsigned i = 0; i < 300; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof(name), "many%u", i);
+        if (!put_text(dir, name, name))
+            fail_msg("%s", err.text);
+    }
+}
+
+static uint64_t make_dir(uint64_t dir, const char *name)
+{
+    struct fs_entry e;
+    assert_ok(fs_mkdir(fs, dir, name, 0700, &e, &endless, &err), &err);
+    return e.id;
+}
+
 /* ---- reading it back ---- */
 
 /* All of the file ID, to be freed. */
@@ -325,6 +356,29 @@ static void no_failure_makes_a_broken_backup(void **state)
         }
     }
     assert_in_range(refused, 3, nth);
+    end();
+}
+
+/* Whoever has been told where the bytes lie finds them there, though the file is archived, and its
+ * descriptor would be another's, before he has taken them. */
+static void what_is_read_is_not_taken_away(void **state)
+{
+    struct handle *h;
+    struct fs_bytes bytes;
+    char got[8];
+    (void)state;
+    begin("label");
+    uint64_t top = make_dir(backups, "x");
+    assert_true(put_text(top, "first", "first!"));
+    assert_ok(fs_open(fs, look_up(top, "first"), O_RDONLY, ME, &h, &endless, &err), &err);
+    assert_ok(fs_read(fs, h, 0, 100, &bytes, &endless, &err), &err);
+    put_many(top);
+    assert_int_equal(pread(bytes.fd, got, sizeof(got), (off_t)bytes.offset), 6);
+    assert_memory_equal(got, "first!", 6);
+    fs_read_done(&bytes);
+    assert_false(fs_read(fs, h, 0, 100, &bytes, &endless, &err));
+    assert_int_equal(fs_errno(&err), EOPNOTSUPP);
+    fs_release(fs, h);
     end();
 }
 
@@ -570,6 +624,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_copied_in_is_a_backup),
         cmocka_unit_test(no_failure_makes_a_broken_backup),
+        cmocka_unit_test(what_is_read_is_not_taken_away),
         cmocka_unit_test(given_up_it_leaves_nothing),
         cmocka_unit_test(what_is_no_cluster_is_refused),
         cmocka_unit_test(attributes_of_files),
