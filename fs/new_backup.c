@@ -20,6 +20,7 @@
 #define QUEUED_MIN 8u
 #define CLEANUP_MS 60000
 #define SETTLE_MS 1500
+#define RELEASE_MS 5000
 #define MANIFEST "backup_manifest"
 #define WAL_TAR "pg_wal.tar"
 
@@ -73,14 +74,22 @@ static void leave_tree(struct new_backup *nb)
     new_backup_unref(nb);
 }
 
-bool new_backup_alive(struct new_backup *nb, struct err *err)
+bool new_backup_alive_locked(const struct new_backup *nb, struct err *err)
 {
-    pthread_mutex_lock(&nb->lock);
-    bool alive = !nb->failed && !nb->committed;
     if (nb->failed)
         *err = nb->err;
     else if (nb->committed)
         err_set(err, ERR_DENIED, "basebackups/%s is complete", nb->label);
+    else if (nb->committing)
+        err_set(err, ERR_BUSY, "basebackups/%s is being completed: nothing in it can change now",
+                nb->label);
+    return !nb->failed && !nb->committed && !nb->committing;
+}
+
+bool new_backup_alive(struct new_backup *nb, struct err *err)
+{
+    pthread_mutex_lock(&nb->lock);
+    bool alive = new_backup_alive_locked(nb, err);
     pthread_mutex_unlock(&nb->lock);
     return alive;
 }
@@ -432,6 +441,45 @@ void new_backups_each(struct fs *fs, void (*fn)(void *arg, const char *label, in
             fn(arg, nb->label, nb->made_s);
     }
     pthread_mutex_unlock(&fs->new_backups_lock);
+}
+
+/* Some file that is open for writing, for a message. With the lock held; a reference, or NULL. */
+static struct node *some_writers_file(struct new_backup *nb)
+{
+    for (size_t i = 0; i < nb->count; i++)
+        if (((const struct new_file *)nb->nodes[i]->data)->writers > 0)
+            return node_ref(nb->fs->inodes, nb->nodes[i]);
+    return NULL;
+}
+
+/* A close comes to us in two messages: one that is waited for, and one, after which the file is no
+ * longer open, that is on its way when close() returns. So files whose close is known get some time
+ * until they are; one that somebody else has open too (a shell's child) is still open after it. */
+bool new_backup_begin_commit(struct new_backup *nb, struct err *err)
+{
+    char path[BACKUP_PATH_MAX] = "";
+    const struct call bounded = {.cancel = &nb->cancel, .deadline_ms = now_ms() + RELEASE_MS};
+    struct waiter w;
+    bool waited = true;
+    waiter_begin(&w, &bounded, &nb->lock, &nb->changed);
+    pthread_mutex_lock(&nb->lock);
+    while (new_backup_alive_locked(nb, err) && nb->writers > 0 && nb->unclosed == 0 && waited)
+        waited = waiter_wait(&w);
+    bool alive = new_backup_alive_locked(nb, err), busy = nb->writers > 0;
+    struct node *node = alive && busy ? some_writers_file(nb) : NULL;
+    nb->committing = nb->committing || (alive && !busy);
+    unsigned writers = nb->writers;
+    pthread_mutex_unlock(&nb->lock);
+    waiter_end(&w);
+    if (!alive || !busy)
+        return alive;
+    if (node != NULL)
+        (void)new_backup_path(nb, node, path, sizeof(path));
+    node_unref(nb->fs->inodes, node);
+    return err_set(err, ERR_BUSY,
+                   "basebackups/%s: not completed, since %u of its files are open for writing, "
+                   "%.200s for one: close them, and rename again",
+                   nb->label, writers, path);
 }
 
 bool new_backup_commit(struct new_backup *nb, struct err *err)

@@ -40,6 +40,9 @@ struct new_backup {
     struct backup_write *w; /* lock for the pointer; used by who holds `writing` */
     bool writing;           /* lock: somebody uses w */
     bool failed, committed; /* lock */
+    bool committing;        /* lock: nobody writes, and nothing changes any more */
+    unsigned writers;       /* lock: open handles that may write, and truncations under way */
+    unsigned unclosed;      /* lock: of those handles: since whose last write nobody closed */
     struct err err;         /* lock: why it failed */
     struct node **nodes;    /* lock: everything below, in the order it was made; references */
     size_t count, cap;      /* lock */
@@ -97,14 +100,18 @@ void new_backup_unref(struct new_backup *nb);
 /* The backup has failed for REASON: it is logged, uploads end, what was stored is removed in the
  * background. Returns false, with ERR = REASON. */
 bool new_backup_fail(struct new_backup *nb, const struct err *reason, struct err *err);
-/* False with the reason when it has failed, or is committed. */
+/* False with the reason when it has failed, or is (being) committed. */
 bool new_backup_alive(struct new_backup *nb, struct err *err);
+bool new_backup_alive_locked(const struct new_backup *nb, struct err *err);
 
 /* The right to use nb->w, made when there is none yet; one at a time. */
 struct backup_write *new_backup_take(struct new_backup *nb, struct err *err);
 void new_backup_give(struct new_backup *nb);
 
-/* Everything is here: packs what is staged, and commits. */
+/* From here on nothing changes any more. ERR_BUSY, and all is as before, while somebody has a file
+ * open for writing: what he has yet to write would be missing. */
+bool new_backup_begin_commit(struct new_backup *nb, struct err *err);
+/* After that: packs what is staged, and commits. */
 bool new_backup_commit(struct new_backup *nb, struct err *err);
 
 /* NODE's file becomes a member now. */
@@ -118,8 +125,12 @@ bool new_backup_is_final(struct new_backup *nb, const struct node *node);
 /* The path of NODE below the backup's directory. */
 bool new_backup_path(struct new_backup *nb, const struct node *node, char *out, size_t cap);
 
-/* A handle for NODE; PID opens it. */
+/* A handle for NODE, with a reference; PID opens it. Before it is used it must be entered. */
 struct handle *new_handle(struct fs *fs, struct node *node, int flags, pid_t pid, struct err *err);
+/* With the backup's lock held: it counts as a writer, if it may write. */
+void new_handle_enter_locked(struct handle *h);
+/* One that was never entered. NULL is allowed. */
+void new_handle_drop(struct fs *fs, struct handle *h);
 /* Ends a tar stream that nobody will finish, and waits for its reader. NULL is allowed. */
 void tar_stream_end(struct tar_stream *s);
 /* Has the stream been read to its end, soundly? */

@@ -63,12 +63,12 @@ static struct node *make_node(struct new_backup *nb, struct node *parent, const 
     return node;
 }
 
-/* NODE belongs to the backup's tree from now on. */
-static bool keep(struct new_backup *nb, struct node *node, struct err *err)
+/* NODE belongs to the backup's tree from now on, and H, if any, is a handle of it. */
+static bool keep(struct new_backup *nb, struct node *node, struct handle *h, struct err *err)
 {
-    bool ok = true;
     pthread_mutex_lock(&nb->lock);
-    if (nb->count == nb->cap) {
+    bool alive = new_backup_alive_locked(nb, err), ok = alive;
+    if (ok && nb->count == nb->cap) {
         size_t cap = nb->cap == 0 ? 64 : nb->cap * 2;
         struct node **nodes = realloc(nb->nodes, cap * sizeof(*nodes));
         if (nodes == NULL) {
@@ -81,9 +81,11 @@ static bool keep(struct new_backup *nb, struct node *node, struct err *err)
     if (ok) {
         nb->nodes[nb->count++] = node_ref(nb->fs->inodes, node);
         ((struct new_file *)node->data)->listed = true;
+        if (h != NULL)
+            new_handle_enter_locked(h);
     }
     pthread_mutex_unlock(&nb->lock);
-    return ok || err_set(err, ERR_NO_MEMORY, "out of memory");
+    return ok || !alive ? ok : err_set(err, ERR_NO_MEMORY, "out of memory");
 }
 
 /* With nb->lock held: NODE is not of the tree any more. The reference that the tree had is the
@@ -127,13 +129,12 @@ static struct node *child(struct new_backup *nb, struct node *dir, const char *n
     return node;
 }
 
-static bool has_children(struct new_backup *nb, const struct node *dir)
+/* With the lock held. */
+static bool has_children(const struct new_backup *nb, const struct node *dir)
 {
     bool found = false;
-    pthread_mutex_lock(&nb->lock);
     for (size_t i = 0; i < nb->count && !found; i++)
         found = nb->nodes[i]->parent == dir;
-    pthread_mutex_unlock(&nb->lock);
     return found;
 }
 
@@ -159,11 +160,12 @@ static bool new_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
 
 static bool set_size(struct new_file *f, uint64_t size, struct err *err)
 {
+    if (size == f->size)
+        return true;
     if (f->type != S_IFREG || f->tar)
-        return size == f->size || err_set(err, ERR_INVALID, "its size is what is written to it");
+        return err_set(err, ERR_INVALID, "its size is what is written to it");
     if (f->final)
-        return size == f->size ||
-               err_set(err, ERR_BUSY, "a file that is archived already cannot change");
+        return err_set(err, ERR_BUSY, "a file that is archived already cannot change");
     if (ftruncate(f->staged->fd, (off_t)size) != 0)
         return err_sys(err, errno, "cannot change the size of a staged file");
     if (f->queued)
@@ -178,9 +180,9 @@ static bool new_setattr(struct fs *fs, struct node *node, const struct fs_setatt
 {
     (void)handle;
     struct new_file *f = node->data;
-    bool ok = true;
     pthread_mutex_lock(&f->backup->lock);
-    if (set->set_size)
+    bool ok = new_backup_alive_locked(f->backup, err);
+    if (ok && set->set_size)
         ok = set_size(f, set->size, err); /* ftruncate of an anonymous file does not wait */
     if (ok && f->final && set->set_mode && f->mode != ((uint32_t)set->mode & 07777))
         ok = err_set(err, ERR_BUSY, "a file that is archived already cannot change");
@@ -296,11 +298,13 @@ static bool new_create(struct fs *fs, struct node *dir, const char *name, int fl
     f->tar = tar;
     if (!tar)
         f->staged = staged_new(fs->opt.cache_dir, err);
-    bool ok = (tar || f->staged != NULL) && keep(nb, node, err);
-    *handle = ok ? new_handle(fs, node, flags, pid, err) : NULL;
-    ok = *handle != NULL && give(fs, node, out, call, err);
-    if (!ok)
+    *handle = tar || f->staged != NULL ? new_handle(fs, node, flags, pid, err) : NULL;
+    bool ok = *handle != NULL && keep(nb, node, *handle, err);
+    if (!ok) {
+        new_handle_drop(fs, *handle);
         forget(nb, node);
+    }
+    ok = ok && give(fs, node, out, call, err); /* which cannot fail */
     node_unref(fs->inodes, node);
     return ok;
 }
@@ -322,7 +326,7 @@ static bool make_entry(struct fs *fs, struct node *dir, const char *name,
         f->link = strdup(target);
         ok = f->link != NULL || err_set(err, ERR_NO_MEMORY, "out of memory");
     }
-    ok = ok && keep(nb, node, err) && give(fs, node, out, call, err);
+    ok = ok && keep(nb, node, NULL, err) && give(fs, node, out, call, err);
     if (!ok)
         forget(nb, node);
     node_unref(fs->inodes, node);
@@ -353,6 +357,12 @@ static bool new_readlink(struct fs *fs, struct node *node, char *out, size_t cap
 
 /* ---- removing ---- */
 
+/* With the lock held: also when it has failed. */
+static bool may_remove(const struct new_backup *nb, struct err *err)
+{
+    return nb->failed || new_backup_alive_locked(nb, err);
+}
+
 static bool new_unlink(struct fs *fs, struct node *dir, const char *name, const struct call *call,
                        struct err *err)
 {
@@ -363,18 +373,19 @@ static bool new_unlink(struct fs *fs, struct node *dir, const char *name, const 
         return false;
     struct new_file *f = node->data;
     pthread_mutex_lock(&nb->lock);
-    bool archived = f->final || f->tar;
-    struct node *had = take_out(nb, node);
+    bool can = may_remove(nb, err), archived = f->final || f->tar;
+    struct node *had = can ? take_out(nb, node) : NULL;
     pthread_mutex_unlock(&nb->lock);
-    if (archived) { /* it cannot be taken out of a partition again */
+    if (can && archived) { /* it cannot be taken out of a partition again */
         struct err removed = ERR_INIT, ignored = ERR_INIT;
         err_set(&removed, ERR_UNAVAILABLE, "%s was removed after it had been archived", name);
         new_backup_fail(nb, &removed, &ignored);
     }
-    node_unlink(fs->inodes, node);
+    if (can)
+        node_unlink(fs->inodes, node);
     node_unref(fs->inodes, had);
     node_unref(fs->inodes, node);
-    return true;
+    return can;
 }
 
 static bool new_rmdir(struct fs *fs, struct node *dir, const char *name, const struct call *call,
@@ -385,22 +396,33 @@ static bool new_rmdir(struct fs *fs, struct node *dir, const char *name, const s
     struct node *node = child(nb, dir, name, err);
     if (node == NULL)
         return false;
-    bool ok = !has_children(nb, node) || err_set(err, ERR_NOT_EMPTY, "%s is not empty", name);
+    struct node *had = NULL;
+    pthread_mutex_lock(&nb->lock);
+    bool ok = may_remove(nb, err) &&
+              (!has_children(nb, node) || err_set(err, ERR_NOT_EMPTY, "%s is not empty", name));
     if (ok)
-        forget(nb, node);
+        had = take_out(nb, node);
+    pthread_mutex_unlock(&nb->lock);
+    if (ok)
+        node_unlink(fs->inodes, node);
+    node_unref(fs->inodes, had);
     node_unref(fs->inodes, node);
     return ok;
 }
 
 /* ---- renaming ---- */
 
-static bool rename_node(struct new_backup *nb, struct node *dir, struct node *node,
-                        const char *new_name, bool no_replace, struct err *err)
+/* COMMITS: the commit has begun, and this is its rename. */
+static bool rename_node(struct node *dir, struct node *node, const char *new_name, bool no_replace,
+                        bool commits, struct err *err)
 {
+    struct new_backup *nb = backup_of(dir);
     struct node *over = inode_find(nb->fs->inodes, dir, new_name), *had = NULL;
     bool ok = over == NULL || over == node || !no_replace ||
               err_set(err, ERR_EXISTS, "%s exists", new_name);
     pthread_mutex_lock(&nb->lock); /* none of it becomes a member under its old name meanwhile */
+    if (ok && !commits)
+        ok = new_backup_alive_locked(nb, err);
     if (ok && (new_backup_is_final(nb, node) || (over != NULL && new_backup_is_final(nb, over))))
         ok = err_set(err, ERR_BUSY, "%s is archived already and cannot be renamed any more",
                      new_name);
@@ -425,8 +447,14 @@ static bool new_rename(struct fs *fs, struct node *dir, const char *name, const 
     struct node *node = child(nb, dir, name, err);
     if (node == NULL)
         return false;
-    bool ok = rename_node(nb, dir, node, new_name, no_replace, err) &&
-              (!commits || new_backup_commit(nb, err));
+    bool begun = commits && new_backup_begin_commit(nb, err);
+    bool ok = (begun || !commits) && rename_node(dir, node, new_name, no_replace, commits, err);
+    if (begun && ok) {
+        ok = new_backup_commit(nb, err);
+    } else if (begun) { /* nothing can be changed any more that would let it succeed */
+        struct err why = *err;
+        new_backup_fail(nb, &why, err);
+    }
     node_unref(fs->inodes, node);
     return ok;
 }
@@ -436,10 +464,18 @@ static bool new_open(struct fs *fs, struct node *node, int flags, pid_t pid, str
 {
     (void)call;
     struct new_file *f = node->data;
-    if ((flags & O_ACCMODE) != O_RDONLY && !new_backup_alive(f->backup, err))
-        return false;
+    struct new_backup *nb = f->backup;
     *handle = new_handle(fs, node, flags, pid, err);
-    return *handle != NULL;
+    if (*handle == NULL)
+        return false;
+    pthread_mutex_lock(&nb->lock);
+    bool ok = (flags & O_ACCMODE) == O_RDONLY || new_backup_alive_locked(nb, err);
+    if (ok)
+        new_handle_enter_locked(*handle);
+    pthread_mutex_unlock(&nb->lock);
+    if (!ok)
+        new_handle_drop(fs, *handle);
+    return ok;
 }
 
 const struct node_ops new_dir_ops = {.getattr = new_getattr,
@@ -546,7 +582,7 @@ bool new_backup_rename(struct fs *fs, struct node *top, const char *new_name,
     if (!new_backup_alive(nb, err))
         return false;
     if (nb->partial && strcmp(new_name, nb->label) == 0) {
-        if (new_backup_commit(nb, err))
+        if (new_backup_begin_commit(nb, err) && new_backup_commit(nb, err))
             return true;
         if (err->code == ERR_INVALID) /* of EINVAL mv says that a directory is moved into itself */
             err->code = ERR_DENIED;

@@ -33,6 +33,7 @@ struct new_writer {
     struct handle base;
     pid_t opener;
     bool writable, wrote;
+    bool closed; /* the backup's lock: some close has come since the last write */
 };
 
 /* ---- tar streams ---- */
@@ -246,6 +247,18 @@ static bool stage_bytes(struct new_file *f, const void *data, size_t n, uint64_t
     return true;
 }
 
+static void set_closed(struct new_writer *w, bool closed)
+{
+    struct new_backup *nb = file_of(&w->base)->backup;
+    pthread_mutex_lock(&nb->lock);
+    if (w->writable && w->closed != closed) {
+        nb->unclosed += closed ? -1u : 1u;
+        w->closed = closed;
+        pthread_cond_broadcast(&nb->changed);
+    }
+    pthread_mutex_unlock(&nb->lock);
+}
+
 static bool new_write(struct fs *fs, struct handle *h, const void *data, size_t n, uint64_t offset,
                       const struct call *call, struct err *err)
 {
@@ -256,6 +269,7 @@ static bool new_write(struct fs *fs, struct handle *h, const void *data, size_t 
     if (!new_backup_alive(f->backup, err))
         return false;
     w->wrote = true;
+    set_closed(w, false);
     name_of(fs, h, name);
     return f->tar ? tar_write(f, name, data, n, offset, err) : stage_bytes(f, data, n, offset, err);
 }
@@ -269,6 +283,7 @@ static bool new_flush(struct fs *fs, struct handle *h, pid_t pid, const struct c
     struct new_file *f = file_of(h);
     char name[INODE_NAME_MAX + 1];
     pid_t process = process_of_thread(pid);
+    set_closed(w, true);
     if (!w->wrote || (w->opener != 0 && process != w->opener))
         return true;
     name_of(fs, h, name);
@@ -318,8 +333,12 @@ static void new_release(struct fs *fs, struct handle *h)
     struct err err = ERR_INIT, ignored = ERR_INIT;
     bool last = false;
     pthread_mutex_lock(&nb->lock);
-    if (w->writable)
+    if (w->writable) {
         last = --f->writers == 0;
+        nb->writers--;
+        nb->unclosed -= !w->closed;
+        pthread_cond_broadcast(&nb->changed);
+    }
     bool broken = last && f->tar && f->stream != NULL && !f->stream->sealed;
     if (last && !f->tar && !f->final && nb->kind == NEW_TREE && !f->queued && f->listed) {
         f->queued = true;
@@ -346,8 +365,6 @@ static const struct handle_ops new_handle_ops = {.read = new_read,
 
 struct handle *new_handle(struct fs *fs, struct node *node, int flags, pid_t pid, struct err *err)
 {
-    struct new_file *f = node->data;
-    struct new_backup *nb = f->backup;
     struct new_writer *w = calloc(1, sizeof(*w));
     if (w == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
@@ -356,13 +373,30 @@ struct handle *new_handle(struct fs *fs, struct node *node, int flags, pid_t pid
     w->base = (struct handle){.ops = &new_handle_ops, .node = node_ref(fs->inodes, node)};
     w->opener = process_of_thread(pid);
     w->writable = (flags & O_ACCMODE) != O_RDONLY;
-    pthread_mutex_lock(&nb->lock);
-    f->writers += w->writable;
-    if (w->writable && f->queued) { /* it may change once more */
+    return &w->base;
+}
+
+void new_handle_enter_locked(struct handle *h)
+{
+    struct new_writer *w = (struct new_writer *)h;
+    struct new_file *f = file_of(h);
+    struct new_backup *nb = f->backup;
+    if (!w->writable)
+        return;
+    f->writers++;
+    nb->writers++;
+    nb->unclosed++;
+    if (f->queued) { /* it may change once more */
         f->queued = false;
         nb->queued--;
         nb->queued_bytes -= f->size;
     }
-    pthread_mutex_unlock(&nb->lock);
-    return &w->base;
+}
+
+void new_handle_drop(struct fs *fs, struct handle *h)
+{
+    if (h == NULL)
+        return;
+    node_unref(fs->inodes, h->node);
+    free(h);
 }

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -382,6 +383,126 @@ static void what_is_read_is_not_taken_away(void **state)
     end();
 }
 
+static void must_be_text(uint64_t id, const char *text)
+{
+    if (id == 0)
+        fail_msg("%s", err.text);
+    char *got = read_file(id, strlen(text));
+    assert_memory_equal(got, text, strlen(text));
+    free(got);
+}
+
+/* What somebody is just writing would be cut: the rename waits for its author, not for us. */
+static void an_open_writer_keeps_it_from_being_completed(void **state)
+{
+    struct fs_entry e;
+    struct handle *h;
+    (void)state;
+    begin("label");
+    assert_true(copy_in("x"));
+    uint64_t top = look_up(backups, "x.partial");
+    assert_ok(fs_create(fs, top, "half", O_WRONLY, 0600, ME, &e, &h, &endless, &err), &err);
+    assert_ok(fs_write(fs, h, "first ", 6, 0, &endless, &err), &err);
+    assert_false(complete("x"));
+    assert_int_equal(fs_errno(&err), EBUSY);
+    assert_non_null(strstr(err.text, "half"));
+    assert_ok(fs_write(fs, h, "second", 6, 6, &endless, &err), &err);
+    assert_ok(fs_flush(fs, h, ME, &endless, &err), &err);
+    fs_release(fs, h);
+    assert_ok(fs_open(fs, look_up(top, "half"), O_RDWR, ME, &h, &endless, &err), &err);
+    assert_false(complete("x")); /* opened is enough */
+    assert_int_equal(fs_errno(&err), EBUSY);
+    assert_true(put_text(top, "later", "also this"));
+    assert_ok(fs_flush(fs, h, ME, &endless, &err), &err);
+    fs_release(fs, h);
+    if (!complete("x"))
+        fail_msg("%s", err.text);
+    must_be_text(walk(backups, NAME "/pgdata/half"), "first second");
+    must_be_text(walk(backups, NAME "/pgdata/later"), "also this");
+    end();
+}
+
+static void *release_later(void *handle)
+{
+    (void)usleep(100000);
+    fs_release(fs, handle);
+    return NULL;
+}
+
+/* The kernel sends a release after close() has returned: it may come after the rename. */
+static void a_close_whose_release_is_on_its_way_is_waited_for(void **state)
+{
+    struct fs_entry e;
+    struct handle *h;
+    pthread_t thread;
+    (void)state;
+    begin("label");
+    assert_true(copy_in("x"));
+    uint64_t top = look_up(backups, "x.partial");
+    assert_ok(fs_create(fs, top, "file", O_WRONLY, 0600, ME, &e, &h, &endless, &err), &err);
+    assert_ok(fs_write(fs, h, "whole", 5, 0, &endless, &err), &err);
+    assert_ok(fs_flush(fs, h, ME, &endless, &err), &err);
+    assert_int_equal(pthread_create(&thread, NULL, release_later, h), 0);
+    bool ok = complete("x");
+    pthread_join(thread, NULL);
+    if (!ok)
+        fail_msg("%s", err.text);
+    must_be_text(walk(backups, NAME "/pgdata/file"), "whole");
+    end();
+}
+
+struct late {
+    uint64_t top, file;
+    unsigned tries, refused;
+};
+
+static void count(struct late *l, bool ok, const struct err *why)
+{
+    l->tries++;
+    l->refused += !ok && fs_errno(why) == EBUSY;
+}
+
+/* Tries to change the backup while its commit is in the middle of storing. */
+static void change_it(void *arg, const char *op, const char *key)
+{
+    struct late *l = arg;
+    struct fs_entry e;
+    struct handle *h;
+    struct err why = ERR_INIT;
+    const struct fs_setattr cut = {.set_size = true, .size = 0};
+    const struct fs_setattr mode = {.set_mode = true, .mode = 0640};
+    if (strcmp(op, "put") != 0 || strstr(key, "extended_version") == NULL)
+        return;
+    count(l, fs_create(fs, l->top, "new", O_WRONLY, 0600, ME, &e, &h, &endless, &why), &why);
+    count(l, fs_open(fs, l->file, O_WRONLY, ME, &h, &endless, &why), &why);
+    count(l, fs_mkdir(fs, l->top, "newdir", 0700, &e, &endless, &why), &why);
+    count(l, fs_symlink(fs, l->top, "newlink", "x", &e, &endless, &why), &why);
+    count(l, fs_setattr(fs, l->file, &cut, NULL, &e, &endless, &why), &why);
+    count(l, fs_setattr(fs, l->file, &mode, NULL, &e, &endless, &why), &why);
+    count(l, fs_unlink(fs, l->top, "PG_VERSION", &endless, &why), &why);
+    count(l, fs_rmdir(fs, l->top, "pg_replslot", &endless, &why), &why);
+    count(l, fs_rename(fs, l->top, "PG_VERSION", l->top, "x", false, &endless, &why), &why);
+}
+
+/* Whatever a call that succeeded has made is in the backup, since after its commit has begun none
+ * succeeds. */
+static void nothing_changes_while_it_is_completed(void **state)
+{
+    (void)state;
+    begin("label");
+    assert_true(copy_in("x"));
+    struct late late = {.top = look_up(backups, "x.partial")};
+    late.file = look_up(late.top, "PG_VERSION");
+    fault_set_hook(env.faults, change_it, &late);
+    if (!complete("x"))
+        fail_msg("%s", err.text);
+    fault_set_hook(env.faults, NULL, NULL);
+    assert_int_equal(late.tries, 9);
+    assert_int_equal(late.refused, 9);
+    must_be_the_cluster(NAME "/pgdata");
+    end();
+}
+
 static void given_up_it_leaves_nothing(void **state)
 {
     (void)state;
@@ -625,6 +746,9 @@ int main(void)
         cmocka_unit_test(what_was_copied_in_is_a_backup),
         cmocka_unit_test(no_failure_makes_a_broken_backup),
         cmocka_unit_test(what_is_read_is_not_taken_away),
+        cmocka_unit_test(an_open_writer_keeps_it_from_being_completed),
+        cmocka_unit_test(a_close_whose_release_is_on_its_way_is_waited_for),
+        cmocka_unit_test(nothing_changes_while_it_is_completed),
         cmocka_unit_test(given_up_it_leaves_nothing),
         cmocka_unit_test(what_is_no_cluster_is_refused),
         cmocka_unit_test(attributes_of_files),
