@@ -354,6 +354,17 @@ bool fs_symlink(struct fs *fs, uint64_t parent, const char *name, const char *ta
     return ok;
 }
 
+bool fs_link(struct fs *fs, uint64_t parent, const char *name, struct err *err)
+{
+    struct node *dir = get_node(fs, parent, err);
+    if (dir == NULL)
+        return false;
+    (void)(dir->ops->link == NULL ? refuse(err, "a hard link")
+                                  : dir->ops->link(fs, dir, name, err));
+    node_unref(fs->inodes, dir);
+    return false;
+}
+
 bool fs_rmdir(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
               struct err *err)
 {

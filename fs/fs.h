@@ -129,6 +129,8 @@ bool fs_mkdir(struct fs *fs, uint64_t parent, const char *name, mode_t mode, str
               const struct call *call, struct err *err);
 bool fs_symlink(struct fs *fs, uint64_t parent, const char *name, const char *target,
                 struct fs_entry *out, const struct call *call, struct err *err);
+/* Always refused: there are no hard links. Returns false. */
+bool fs_link(struct fs *fs, uint64_t parent, const char *name, struct err *err);
 bool fs_rmdir(struct fs *fs, uint64_t parent, const char *name, const struct call *call,
               struct err *err);
 

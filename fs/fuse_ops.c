@@ -454,9 +454,9 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
     (void)ino;
-    (void)parent;
-    (void)name;
-    fuse_reply_err(req, EPERM);
+    struct err err = ERR_INIT;
+    (void)fs_link(fs_of(req), parent, name, &err);
+    fail(req, "make the hard link", parent, name, &err);
 }
 
 /* ---- directories ---- */

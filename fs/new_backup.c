@@ -181,6 +181,17 @@ bool new_backup_fail(struct new_backup *nb, const struct err *reason, struct err
     return false;
 }
 
+bool new_backup_lacks(struct new_backup *nb, struct err *err)
+{
+    struct err why = *err;
+    pthread_mutex_lock(&nb->lock);
+    bool over = nb->committed || (nb->committing && err->code == ERR_BUSY);
+    pthread_mutex_unlock(&nb->lock);
+    if (over || err->code == ERR_EXISTS || err->code == ERR_ABSENT || err->code == ERR_NOT_EMPTY)
+        return false;
+    return new_backup_fail(nb, &why, err);
+}
+
 void new_backups_stop(struct fs *fs)
 {
     struct err stopped = ERR_INIT, ignored = ERR_INIT;

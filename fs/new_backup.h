@@ -100,6 +100,10 @@ void new_backup_unref(struct new_backup *nb);
 /* The backup has failed for REASON: it is logged, uploads end, what was stored is removed in the
  * background. Returns false, with ERR = REASON. */
 bool new_backup_fail(struct new_backup *nb, const struct err *reason, struct err *err);
+/* What a writer wanted of it has failed for the reason in ERR. Programs like cp and rsync go on, so
+ * a backup that now lacks something fails for good. It lacks nothing when the name was there (or
+ * not there), or when the refusal is that it is complete. Returns false. */
+bool new_backup_lacks(struct new_backup *nb, struct err *err);
 /* False with the reason when it has failed, or is (being) committed. */
 bool new_backup_alive(struct new_backup *nb, struct err *err);
 bool new_backup_alive_locked(const struct new_backup *nb, struct err *err);

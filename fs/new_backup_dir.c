@@ -182,8 +182,8 @@ static bool new_setattr(struct fs *fs, struct node *node, const struct fs_setatt
     struct new_file *f = node->data;
     pthread_mutex_lock(&f->backup->lock);
     bool ok = new_backup_alive_locked(f->backup, err);
-    if (ok && set->set_size)
-        ok = set_size(f, set->size, err); /* ftruncate of an anonymous file does not wait */
+    bool lacks = ok && set->set_size && !set_size(f, set->size, err);
+    ok = ok && !lacks;
     if (ok && f->final && set->set_mode && f->mode != ((uint32_t)set->mode & 07777))
         ok = err_set(err, ERR_BUSY, "a file that is archived already cannot change");
     if (ok && set->set_mode)
@@ -197,6 +197,8 @@ static bool new_setattr(struct fs *fs, struct node *node, const struct fs_setatt
         f->gid = set->gid == (gid_t)-1 ? f->gid : set->gid;
     }
     pthread_mutex_unlock(&f->backup->lock);
+    if (lacks)
+        return new_backup_lacks(f->backup, err);
     return ok && new_getattr(fs, node, out, call, err);
 }
 
@@ -283,21 +285,34 @@ static bool decide(struct new_backup *nb, const struct node *dir, const char *na
     return ok;
 }
 
+/* Where files or space are short, what is closed makes room. */
+static struct staged *make_staged(struct new_backup *nb, struct err *err)
+{
+    const char *dir = nb->fs->opt.cache_dir;
+    struct staged *s = staged_new(dir, err);
+    if (s == NULL && (err->code == ERR_NO_SPACE || err->sys_errno == EMFILE) &&
+        new_backup_pack_some(nb, true, err))
+        s = staged_new(dir, err);
+    return s;
+}
+
 static bool new_create(struct fs *fs, struct node *dir, const char *name, int flags, mode_t mode,
                        pid_t pid, struct fs_entry *out, struct handle **handle,
                        const struct call *call, struct err *err)
 {
     struct new_backup *nb = backup_of(dir);
     bool tar;
-    if (!new_backup_alive(nb, err) || !decide(nb, dir, name, &tar, err))
+    if (!new_backup_alive(nb, err))
         return false;
-    struct node *node = make_node(nb, dir, name, &new_file_ops, S_IFREG, mode, err);
+    struct node *node = decide(nb, dir, name, &tar, err)
+                            ? make_node(nb, dir, name, &new_file_ops, S_IFREG, mode, err)
+                            : NULL;
     if (node == NULL)
-        return false;
+        return new_backup_lacks(nb, err);
     struct new_file *f = node->data;
     f->tar = tar;
     if (!tar)
-        f->staged = staged_new(fs->opt.cache_dir, err);
+        f->staged = make_staged(nb, err);
     *handle = tar || f->staged != NULL ? new_handle(fs, node, flags, pid, err) : NULL;
     bool ok = *handle != NULL && keep(nb, node, *handle, err);
     if (!ok) {
@@ -306,7 +321,7 @@ static bool new_create(struct fs *fs, struct node *dir, const char *name, int fl
     }
     ok = ok && give(fs, node, out, call, err); /* which cannot fail */
     node_unref(fs->inodes, node);
-    return ok;
+    return ok || new_backup_lacks(nb, err);
 }
 
 static bool make_entry(struct fs *fs, struct node *dir, const char *name,
@@ -315,11 +330,12 @@ static bool make_entry(struct fs *fs, struct node *dir, const char *name,
 {
     struct new_backup *nb = backup_of(dir);
     bool tar;
-    if (!new_backup_alive(nb, err) || !decide(nb, dir, name, &tar, err))
+    if (!new_backup_alive(nb, err))
         return false;
-    struct node *node = make_node(nb, dir, name, ops, type, mode, err);
+    struct node *node =
+        decide(nb, dir, name, &tar, err) ? make_node(nb, dir, name, ops, type, mode, err) : NULL;
     if (node == NULL)
-        return false;
+        return new_backup_lacks(nb, err);
     struct new_file *f = node->data;
     bool ok = true;
     if (target != NULL) {
@@ -330,7 +346,7 @@ static bool make_entry(struct fs *fs, struct node *dir, const char *name,
     if (!ok)
         forget(nb, node);
     node_unref(fs->inodes, node);
-    return ok;
+    return ok || new_backup_lacks(nb, err);
 }
 
 static bool new_mkdir(struct fs *fs, struct node *dir, const char *name, mode_t mode,
@@ -343,6 +359,17 @@ static bool new_symlink(struct fs *fs, struct node *dir, const char *name, const
                         struct fs_entry *out, const struct call *call, struct err *err)
 {
     return make_entry(fs, dir, name, &new_link_ops, S_IFLNK, 0777, target, out, call, err);
+}
+
+static bool new_link(struct fs *fs, struct node *dir, const char *name, struct err *err)
+{
+    (void)fs;
+    struct new_backup *nb = backup_of(dir);
+    if (!new_backup_alive(nb, err))
+        return false;
+    err_set(err, ERR_DENIED, "%s/%s: hard links are not kept: copy each file on its own", nb->label,
+            name);
+    return new_backup_lacks(nb, err);
 }
 
 static bool new_readlink(struct fs *fs, struct node *node, char *out, size_t cap,
@@ -447,13 +474,12 @@ static bool new_rename(struct fs *fs, struct node *dir, const char *name, const 
     struct node *node = child(nb, dir, name, err);
     if (node == NULL)
         return false;
-    bool begun = commits && new_backup_begin_commit(nb, err);
-    bool ok = (begun || !commits) && rename_node(dir, node, new_name, no_replace, commits, err);
-    if (begun && ok) {
+    bool ok = !commits || new_backup_begin_commit(nb, err);
+    if (ok && !rename_node(dir, node, new_name, no_replace, commits, err)) {
+        struct err why = *err; /* a commit that has begun cannot be taken back */
+        ok = commits ? new_backup_fail(nb, &why, err) : new_backup_lacks(nb, err);
+    } else if (ok && commits) {
         ok = new_backup_commit(nb, err);
-    } else if (begun) { /* nothing can be changed any more that would let it succeed */
-        struct err why = *err;
-        new_backup_fail(nb, &why, err);
     }
     node_unref(fs->inodes, node);
     return ok;
@@ -467,7 +493,7 @@ static bool new_open(struct fs *fs, struct node *node, int flags, pid_t pid, str
     struct new_backup *nb = f->backup;
     *handle = new_handle(fs, node, flags, pid, err);
     if (*handle == NULL)
-        return false;
+        return (flags & O_ACCMODE) != O_RDONLY && new_backup_lacks(nb, err);
     pthread_mutex_lock(&nb->lock);
     bool ok = (flags & O_ACCMODE) == O_RDONLY || new_backup_alive_locked(nb, err);
     if (ok)
@@ -485,6 +511,7 @@ const struct node_ops new_dir_ops = {.getattr = new_getattr,
                                      .create = new_create,
                                      .mkdir = new_mkdir,
                                      .symlink = new_symlink,
+                                     .link = new_link,
                                      .unlink = new_unlink,
                                      .rmdir = new_rmdir,
                                      .rename = new_rename};

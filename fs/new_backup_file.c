@@ -230,10 +230,8 @@ static bool stage_bytes(struct new_file *f, const void *data, size_t n, uint64_t
     if (!ok && err->code == ERR_NO_SPACE && new_backup_pack_some(nb, true, err))
         ok = spool_write(staged->fd, data, n, offset, err);
     staged_unref(staged);
-    if (!ok) { /* cp goes on with the next file; a backup without this one must not be completed */
-        struct err why = *err;
-        return new_backup_fail(nb, &why, err);
-    }
+    if (!ok)
+        return false;
     pthread_mutex_lock(&nb->lock);
     uint64_t end = offset + n;
     if (end > f->size) {
@@ -271,7 +269,9 @@ static bool new_write(struct fs *fs, struct handle *h, const void *data, size_t 
     w->wrote = true;
     set_closed(w, false);
     name_of(fs, h, name);
-    return f->tar ? tar_write(f, name, data, n, offset, err) : stage_bytes(f, data, n, offset, err);
+    bool ok =
+        f->tar ? tar_write(f, name, data, n, offset, err) : stage_bytes(f, data, n, offset, err);
+    return ok || new_backup_lacks(f->backup, err);
 }
 
 /* The close of the process that opened it counts; one that dies or fails takes the backup along. */

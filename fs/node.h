@@ -81,6 +81,8 @@ struct node_ops {
                    struct err *);
     bool (*symlink)(struct fs *, struct node *dir, const char *name, const char *target,
                     struct fs_entry *, const struct call *, struct err *);
+    /* A hard link is always refused: what else is there to do? NULL: nothing. Returns false. */
+    bool (*link)(struct fs *, struct node *dir, const char *name, struct err *);
     bool (*mkdir)(struct fs *, struct node *dir, const char *name, mode_t mode, struct fs_entry *,
                   const struct call *, struct err *);
     bool (*rmdir)(struct fs *, struct node *dir, const char *name, const struct call *,

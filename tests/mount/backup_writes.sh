@@ -59,3 +59,31 @@ test_writers_during_the_rename()
     note "$(wc -l <"$T/there") files were made until the backup was complete"
     umount_walefs m
 }
+
+# A staging area without inodes: cp reports many errors and goes on, and what it could not make must not
+# be missing from a complete backup. What is closed makes room first.
+test_files_that_cannot_be_made()
+{
+    local b=$T/m/basebackups rc=0
+    use_store file
+    use_key none
+    make_tree
+    mkdir "$T/small"
+    mount -t tmpfs -o size=200m,nr_inodes=150,mode=700 walefs-test "$T/small"
+    mount_walefs m "cache_dir=$T/small"
+    begin_copy x
+    complete x
+    diff -r "$T/tree" "$b/x/pgdata"
+    umount_walefs m
+    mount_walefs m "cache_dir=$T/small"
+    mkdir "$b/y.partial"
+    cp -a "$T/tree/PG_VERSION" "$T/tree/global" "$b/y.partial/"
+    umount -l "$T/small"
+    mount -t tmpfs -o size=200m,nr_inodes=1,mode=700 walefs-test "$T/small"
+    cp -a "$T/tree/base" "$T/tree"/pg_* "$b/y.partial/" || rc=$?
+    ((rc != 0)) || fail "cp had nowhere to go, and did not say so"
+    umount -l "$T/small"
+    expect_fail 'No space left|error' complete y
+    [[ ! -e $b/y ]] || fail "a backup is complete without its files"
+    umount_walefs m
+}

@@ -503,6 +503,55 @@ static void nothing_changes_while_it_is_completed(void **state)
     end();
 }
 
+/* cp says what it could not do, and goes on: what it could not do must not be missed later. */
+static void what_cannot_be_made_fails_the_backup(void **state)
+{
+    struct fs_entry e;
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        begin("label");
+        assert_true(copy_in("x"));
+        uint64_t top = look_up(backups, "x.partial");
+        struct handle *h;
+        bool ok = true;
+        if (i == 0) { /* no place to stage it */
+            backup_env_run(&env, "mkdir other && mv cluster other/");
+            char dir[80];
+            (void)snprintf(dir, sizeof(dir), "%s.away", env.dir);
+            assert_int_equal(rename(env.dir, dir), 0);
+            ok = put_text(top, "new", "text");
+            assert_int_equal(rename(dir, env.dir), 0);
+        } else if (i == 1) {
+            ok = fs_link(fs, top, "hard", &err);
+        } else if (i == 2) { /* archived already, and then other content */
+            put_many(top);
+            assert_ok(fs_open(fs, look_up(top, "many0"), O_WRONLY, ME, &h, &endless, &err), &err);
+            ok = fs_write(fs, h, "other", 5, 0, &endless, &err);
+            assert_int_equal(fs_errno(&err), EBUSY);
+            fs_release(fs, h);
+        } else { /* archived already, and then replaced, which is what rsync does */
+            put_many(top);
+            assert_true(put_text(top, ".many0.x", "other"));
+            ok = fs_rename(fs, top, ".many0.x", top, "many0", false, &endless, &err);
+            assert_int_equal(fs_errno(&err), EBUSY);
+        }
+        assert_false(ok);
+        assert_false(complete("x"));
+        assert_int_equal(look_up(backups, "x"), 0);
+        end();
+    }
+    begin("label"); /* names that are taken are no loss */
+    assert_true(copy_in("x"));
+    uint64_t top = look_up(backups, "x.partial");
+    assert_false(fs_mkdir(fs, top, "global", 0700, &e, &endless, &err));
+    assert_int_equal(fs_errno(&err), EEXIST);
+    assert_false(fs_rmdir(fs, top, "global", &endless, &err));
+    assert_int_equal(fs_errno(&err), ENOTEMPTY);
+    assert_false(fs_unlink(fs, top, "nothing", &endless, &err));
+    assert_ok(complete("x"), &err);
+    end();
+}
+
 static void given_up_it_leaves_nothing(void **state)
 {
     (void)state;
@@ -749,6 +798,7 @@ int main(void)
         cmocka_unit_test(an_open_writer_keeps_it_from_being_completed),
         cmocka_unit_test(a_close_whose_release_is_on_its_way_is_waited_for),
         cmocka_unit_test(nothing_changes_while_it_is_completed),
+        cmocka_unit_test(what_cannot_be_made_fails_the_backup),
         cmocka_unit_test(given_up_it_leaves_nothing),
         cmocka_unit_test(what_is_no_cluster_is_refused),
         cmocka_unit_test(attributes_of_files),
