@@ -13,11 +13,11 @@
 #include "core/waiter.h"
 #include "fs/backups.h"
 
-/* Files of a tree that are closed may still be renamed or get another mode: the last ones stay
- * staged, within these limits. Each holds a descriptor. */
+/* Files of a tree that are closed may still be renamed or get their mode, owner and time: the last
+ * ones stay staged, within these limits. Each holds a descriptor. */
 #define QUEUED_MAX 256u
 #define QUEUED_BYTES_MAX (UINT64_C(256) << 20)
-#define QUEUED_MIN 8u
+#define QUEUED_MIN 2u
 #define CLEANUP_MS 60000
 #define SETTLE_MS 1500
 #define RELEASE_MS 5000
@@ -313,6 +313,23 @@ bool new_backup_is_final(struct new_backup *nb, const struct node *node)
     return final;
 }
 
+/* Will it get another name? rsync writes .NAME.XXXXXX, sets its owner and time, and renames it. */
+static bool is_temporary(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 8 && name[0] == '.' && name[n - 7] == '.' &&
+           strspn(name + n - 6, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") ==
+               6;
+}
+
+/* Something is to be done with the file before it is packed. */
+static bool is_to_come(struct new_backup *nb, const struct node *node)
+{
+    char name[INODE_NAME_MAX + 1];
+    node_name(nb->fs->inodes, node, name);
+    return is_temporary(name);
+}
+
 /* The oldest closed file, with a reference, when there are too many, or ALL are to go. It is final
  * from here on: who opens it for writing comes too late. */
 static struct node *next_to_pack(struct new_backup *nb, bool all)
@@ -325,7 +342,7 @@ static struct node *next_to_pack(struct new_backup *nb, bool all)
         nb->settled++;
     for (size_t i = nb->settled; (many || all) && i < nb->count && found == NULL; i++) {
         struct new_file *f = nb->nodes[i]->data;
-        if (!f->queued || f->writers > 0 || f->final)
+        if (!f->queued || f->writers > 0 || f->final || is_to_come(nb, nb->nodes[i]))
             continue;
         f->final = true;
         found = node_ref(nb->fs->inodes, nb->nodes[i]);

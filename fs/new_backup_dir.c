@@ -174,6 +174,15 @@ static bool set_size(struct new_file *f, uint64_t size, struct err *err)
     return true;
 }
 
+static bool is_as_it_was(const struct new_file *f, const struct fs_setattr *set)
+{
+    bool mode = !set->set_mode || f->mode == ((uint32_t)set->mode & 07777);
+    bool time = !set->set_mtime || (f->mtime_s == set->mtime_s && f->mtime_ns == set->mtime_ns);
+    bool owner = !set->set_owner || ((set->uid == (uid_t)-1 || set->uid == f->uid) &&
+                                     (set->gid == (gid_t)-1 || set->gid == f->gid));
+    return mode && time && owner;
+}
+
 static bool new_setattr(struct fs *fs, struct node *node, const struct fs_setattr *set,
                         struct handle *handle, struct fs_entry *out, const struct call *call,
                         struct err *err)
@@ -184,8 +193,11 @@ static bool new_setattr(struct fs *fs, struct node *node, const struct fs_setatt
     bool ok = new_backup_alive_locked(f->backup, err);
     bool lacks = ok && set->set_size && !set_size(f, set->size, err);
     ok = ok && !lacks;
-    if (ok && f->final && set->set_mode && f->mode != ((uint32_t)set->mode & 07777))
-        ok = err_set(err, ERR_BUSY, "a file that is archived already cannot change");
+    if (ok && f->final && !is_as_it_was(f, set))
+        ok =
+            err_set(err, ERR_BUSY,
+                    "its mode, owner and time are archived already: they are to be set while it is "
+                    "copied, as cp -a and rsync -a do");
     if (ok && set->set_mode)
         f->mode = (uint32_t)set->mode & 07777;
     if (ok && set->set_mtime) {
@@ -304,7 +316,8 @@ static bool new_create(struct fs *fs, struct node *dir, const char *name, int fl
     bool tar;
     if (!new_backup_alive(nb, err))
         return false;
-    struct node *node = decide(nb, dir, name, &tar, err)
+    /* here rather than at a close, so that who copies faster than we archive waits for us */
+    struct node *node = decide(nb, dir, name, &tar, err) && new_backup_pack_some(nb, false, err)
                             ? make_node(nb, dir, name, &new_file_ops, S_IFREG, mode, err)
                             : NULL;
     if (node == NULL)

@@ -552,6 +552,56 @@ static void what_cannot_be_made_fails_the_backup(void **state)
     end();
 }
 
+/* A change that a tar header can no longer take is an error, and what would change nothing none. */
+static void facts_are_kept_or_refused(void **state)
+{
+    struct fs_entry e;
+    (void)state;
+    begin("label");
+    assert_true(copy_in("x"));
+    uint64_t top = look_up(backups, "x.partial");
+    assert_true(put_text(top, ".first.AbC123", "first"));
+    put_many(top);
+    uint64_t old = look_up(top, "many0"), last = look_up(top, "many299");
+    const struct fs_setattr sets[] = {
+        {.set_owner = true, .uid = 4321, .gid = (gid_t)-1},
+        {.set_owner = true, .uid = (uid_t)-1, .gid = 4322},
+        {.set_mtime = true, .mtime_s = 1000000000, .mtime_ns = 5},
+        {.set_mode = true, .mode = 0640},
+    };
+    for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
+        assert_false(fs_setattr(fs, old, &sets[i], NULL, &e, &endless, &err));
+        assert_int_equal(fs_errno(&err), EBUSY);
+        assert_ok(fs_setattr(fs, last, &sets[i], NULL, &e, &endless, &err), &err);
+        /* rsync names its file when it is closed, however late */
+        assert_ok(fs_setattr(fs, look_up(top, ".first.AbC123"), &sets[i], NULL, &e, &endless, &err),
+                  &err);
+    }
+    assert_ok(fs_rename(fs, top, ".first.AbC123", top, "first", false, &endless, &err), &err);
+    assert_ok(fs_getattr(fs, old, &e, &endless, &err), &err);
+    const struct fs_setattr same = {.set_owner = true,
+                                    .set_mode = true,
+                                    .set_mtime = true,
+                                    .uid = e.attr.st_uid,
+                                    .gid = e.attr.st_gid,
+                                    .mode = e.attr.st_mode & 07777,
+                                    .mtime_s = e.attr.st_mtim.tv_sec,
+                                    .mtime_ns = (uint32_t)e.attr.st_mtim.tv_nsec};
+    assert_ok(fs_setattr(fs, old, &same, NULL, &e, &endless, &err), &err);
+    assert_ok(complete("x"), &err);
+    static const char *const changed[] = {"first", "many299"};
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t id = look_up(walk(backups, NAME "/pgdata"), changed[i]);
+        assert_ok(fs_getattr(fs, id, &e, &endless, &err), &err);
+        assert_int_equal(e.attr.st_uid, 4321);
+        assert_int_equal(e.attr.st_gid, 4322);
+        assert_int_equal(e.attr.st_mode, S_IFREG | 0640);
+        assert_int_equal(e.attr.st_mtim.tv_sec, 1000000000);
+        assert_int_equal(e.attr.st_mtim.tv_nsec, 5);
+    }
+    end();
+}
+
 static void given_up_it_leaves_nothing(void **state)
 {
     (void)state;
@@ -799,6 +849,7 @@ int main(void)
         cmocka_unit_test(a_close_whose_release_is_on_its_way_is_waited_for),
         cmocka_unit_test(nothing_changes_while_it_is_completed),
         cmocka_unit_test(what_cannot_be_made_fails_the_backup),
+        cmocka_unit_test(facts_are_kept_or_refused),
         cmocka_unit_test(given_up_it_leaves_nothing),
         cmocka_unit_test(what_is_no_cluster_is_refused),
         cmocka_unit_test(attributes_of_files),
