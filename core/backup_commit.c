@@ -23,6 +23,8 @@ static bool has_below(const struct backup_index *index, const char *oid)
     return false;
 }
 
+/* Both those that came as links, and those that tablespace_map names: each has its directory, if it
+ * is empty, with the server's version for a name. */
 static bool check_tablespaces(const struct backup_write *w, struct err *err)
 {
     for (size_t i = 0; i < w->link_count; i++)
@@ -31,10 +33,17 @@ static bool check_tablespaces(const struct backup_write *w, struct err *err)
                            "pg_tblspc/%s is a symlink, and what it leads to was not copied: copy "
                            "with links followed (cp -aL, rsync -aL), or use pg_basebackup -Ft",
                            w->links[i]);
+    for (size_t i = 0; i < w->info.tablespace_count; i++)
+        if (!has_below(w->index, w->info.tablespaces[i].oid))
+            return err_set(err, ERR_INVALID,
+                           "the tablespace %s (%.200s) is missing: tablespace_map names it, and "
+                           "neither %s.tar nor pg_tblspc/%s/ has been written",
+                           w->info.tablespaces[i].oid, w->info.tablespaces[i].location,
+                           w->info.tablespaces[i].oid, w->info.tablespaces[i].oid);
     return true;
 }
 
-static bool check_cluster(const struct backup_write *w, struct err *err)
+bool backup_write_check_cluster(const struct backup_write *w, struct err *err)
 {
     if (!w->has_version)
         return err_set(err, ERR_INVALID, "this is no data directory: it has no PG_VERSION");
@@ -244,7 +253,7 @@ static bool name_without_label(struct backup_write *w, struct err *err)
 
 static bool commit(struct backup_write *w, struct err *err)
 {
-    return check_cluster(w, err) && name_without_label(w, err) &&
+    return backup_write_check_cluster(w, err) && name_without_label(w, err) &&
            backup_write_settle(w, true, 0, err) && copy_temporaries(w, err) &&
            backup_index_seal(w->index, err) && store_version(w, err) && store_index(w, err) &&
            check_stored(w, err) && store_sentinel(w, err);

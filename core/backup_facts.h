@@ -30,9 +30,25 @@ bool control_parse(const void *data, size_t n, struct control_facts *out, struct
 /* tablespace_map: lines "OID LOCATION", with \-escaped newlines. Appends to INFO's tablespaces. */
 bool tablespace_map_parse(const char *text, size_t n, struct backup_info *info, struct err *err);
 
-/* The end of the last WAL range of a backup_manifest and its timeline, read as a stream of any
- * length (only "WAL-Ranges" is kept). FD is read with pread from 0 to SIZE; checks the manifest's
- * own checksum. ERR_INVALID: no manifest, or damaged. */
-bool manifest_check(int fd, uint64_t size, struct backup_position *stop, struct err *err);
+/* The WAL that a backup needs, as its backup_manifest says. */
+struct manifest_range {
+    struct backup_position start, stop;
+};
+
+/* Reads a backup_manifest of any length (only "WAL-Ranges" is kept). FD is read with pread from 0
+ * to SIZE; checks the manifest's own checksum. ERR_INVALID: no manifest, or damaged. */
+bool manifest_check(int fd, uint64_t size, struct manifest_range *out, struct err *err);
+
+struct manifest_file {
+    const char *path;
+    uint64_t size;
+    bool has_crc; /* there is a CRC-32C; other checksums are passed over */
+    uint32_t crc;
+};
+typedef bool manifest_visit(void *arg, const struct manifest_file *f, struct err *err);
+
+/* Calls VISIT for each file of a manifest, until it returns false. One line is kept at a time.
+ * ERR_INVALID for a line that is not understood. */
+bool manifest_each(int fd, uint64_t size, manifest_visit *visit, void *arg, struct err *err);
 
 #endif

@@ -47,6 +47,7 @@ void backup_write_free(struct backup_write *w)
     free(w->links);
     free(w->begun);
     free(w->sentinel);
+    free(w->crcs);
     backup_index_free(w->index);
     backup_info_free(&w->info);
     free(w);
@@ -202,8 +203,8 @@ static bool comes_once(const struct backup_write *w, const struct member *m, str
            err_set(err, ERR_INVALID, "%.200s comes twice", m->path);
 }
 
-bool backup_write_put(struct backup_write *w, const struct member *m, struct source *data,
-                      struct err *err)
+bool backup_write_put_raw(struct backup_write *w, const struct member *m, struct source *data,
+                          struct err *err)
 {
     struct member copy = *m;
     if (!comes_once(w, m, err) || !make_room(w, m->size, err))
@@ -218,6 +219,17 @@ bool backup_write_put(struct backup_write *w, const struct member *m, struct sou
     return true;
 }
 
+/* The changed blocks of a relation, as PostgreSQL 17 sends them: where relations are,
+ * INCREMENTAL.NUMBER instead of NUMBER. */
+static bool is_incremental_file(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL && strncmp(slash, "/INCREMENTAL.", 13) == 0 && slash[13] >= '0' &&
+           slash[13] <= '9' &&
+           (strncmp(path, "base/", 5) == 0 || strncmp(path, "global/", 7) == 0 ||
+            strncmp(path, "pg_tblspc/", 10) == 0);
+}
+
 static bool write_member(struct backup_write *w, const struct member *m, struct source *data,
                          struct err *err)
 {
@@ -230,6 +242,8 @@ static bool write_member(struct backup_write *w, const struct member *m, struct 
         return err_set(err, ERR_INVALID, "%.200s is a hard link: PostgreSQL has none", path);
     if (backup_write_is_tablespace_link(&copy))
         return backup_write_note_link(w, &copy, err);
+    if (m->type == MEMBER_FILE && is_incremental_file(path))
+        return backup_write_is_incremental(path, err);
     if (strcmp(path, "postmaster.pid") == 0)
         w->has_pid = true;
     if (backup_write_is_looked_at(&copy))

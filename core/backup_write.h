@@ -65,6 +65,11 @@ const struct member *backup_write_find(const struct backup_write *w, const char 
 /* "" until it is known. */
 const char *backup_write_name(const struct backup_write *w);
 
+/* Is everything here that the backup_manifest in FD (SIZE bytes, its own checksum known to be
+ * right) has, and nothing else? As _commit, after the last member. ERR_INVALID names what is
+ * missing, of another size or checksum, or not in the manifest. */
+bool backup_write_verify(struct backup_write *w, int fd, uint64_t size, struct err *err);
+
 /* Checks that this is a cluster (PG_VERSION, global/pg_control, no postmaster.pid, start position
  * known, tablespaces whole), finishes the partitions, copies what was stored under temporary keys,
  * stores extended_version.txt and the index, checks that the store has it all and that the name is

@@ -4,6 +4,7 @@
  *     backup_write_look.c   what members tell of the backup
  *     backup_write_tar.c    members out of a tar stream
  *     backup_guard.c        the right to a backup's name
+ *     backup_verify.c       their checksums, and what backup_manifest says
  *     backup_commit.c       the end: all
  *     backup_abort.c        the end: nothing
  *
@@ -38,6 +39,8 @@ struct backup_write {
     bool has_version, has_control, has_pid;
     struct backup_position checkpoint; /* as pg_control has it */
     struct backup_index *index;
+    uint32_t *crcs; /* CRC-32C of each member that is a file */
+    size_t crc_cap;
     struct begun *begun;
     size_t count, cap;
     bool open;             /* the last of them takes members */
@@ -61,12 +64,21 @@ bool backup_write_settle(struct backup_write *w, bool end_open, size_t left, str
 /* A member becomes part of a partition. M's path is normalised. */
 bool backup_write_put(struct backup_write *w, const struct member *m, struct source *data,
                       struct err *err);
+/* The same, without keeping its checksum. */
+bool backup_write_put_raw(struct backup_write *w, const struct member *m, struct source *data,
+                          struct err *err);
+
+/* Is it a whole cluster, by its own files? */
+bool backup_write_check_cluster(const struct backup_write *w, struct err *err);
 
 /* Is this one whose content tells something? */
 bool backup_write_is_looked_at(const struct member *m);
 /* Reads it, and only then puts it: it may be what names the backup. */
 bool backup_write_look(struct backup_write *w, const struct member *m, struct source *data,
                        struct err *err);
+
+/* ERR_INVALID, with WHY. Returns false. */
+bool backup_write_is_incremental(const char *why, struct err *err);
 
 bool backup_write_is_tablespace_link(const struct member *m);
 /* A tablespace's link is not a member: the sentinel tells where it led. */

@@ -9,6 +9,7 @@
 #define TABLESPACES "pg_tblspc/"
 #define OID_DIGITS_MAX 10u
 #define VERSION_MAX 16u
+#define INCREMENTAL_LINE "\nINCREMENTAL FROM "
 
 /* The name is made with the size, so that it must not change. */
 static bool take_segment_size(struct backup_write *w, uint32_t size, struct err *err)
@@ -24,9 +25,21 @@ static bool take_segment_size(struct backup_write *w, uint32_t size, struct err 
     return true;
 }
 
+/* Only pg_combinebackup makes a cluster of it, together with those it builds on. */
+bool backup_write_is_incremental(const char *why, struct err *err)
+{
+    return err_set(
+        err, ERR_INVALID,
+        "this is an incremental backup (%.200s), of which alone nothing can be restored: "
+        "only full ones are kept here; pg_combinebackup makes one out of several",
+        why);
+}
+
 static bool on_label(struct backup_write *w, const char *text, size_t n, struct err *err)
 {
     uint32_t segment_size;
+    if (memmem(text, n, INCREMENTAL_LINE, strlen(INCREMENTAL_LINE)) != NULL)
+        return backup_write_is_incremental("backup_label says so", err);
     if (!backup_label_parse(text, n, &w->info.start, &segment_size, NULL, 0, err) ||
         !take_segment_size(w, segment_size, err))
         return false;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/backup_facts.h"
+#include "core/crc32c.h"
 #include "core/wal_name.h"
 
 #define VERSION_CRC32C 942       /* PostgreSQL 9.5 */
@@ -27,22 +28,14 @@ static uint64_t get64(const unsigned char *p)
     return v;
 }
 
-static uint32_t crc32c_byte(uint32_t crc, unsigned char byte)
-{
-    crc ^= byte;
-    for (int bit = 0; bit < 8; bit++)
-        crc = crc >> 1 ^ (UINT32_C(0x82f63b78) & (0u - (crc & 1)));
-    return crc;
-}
-
 /* Is there a place behind FROM that holds the CRC of everything before it? */
 static bool crc_found(const unsigned char *p, size_t from)
 {
-    uint32_t crc = UINT32_MAX;
+    uint32_t crc = 0;
     for (size_t i = 0; i + 4 <= FIELDS_MAX; i++) {
-        if (i >= from && i % 4 == 0 && get32(p + i) == (crc ^ UINT32_MAX))
+        if (i >= from && i % 4 == 0 && get32(p + i) == crc)
             return true;
-        crc = crc32c_byte(crc, p[i]);
+        crc = crc32c(crc, p + i, 1);
     }
     return false;
 }

@@ -327,7 +327,8 @@ static bool is_to_come(struct new_backup *nb, const struct node *node)
 {
     char name[INODE_NAME_MAX + 1];
     node_name(nb->fs->inodes, node, name);
-    return is_temporary(name);
+    bool manifest = node->parent == nb->top && strncmp(name, MANIFEST, strlen(MANIFEST)) == 0;
+    return manifest || is_temporary(name); /* the manifest is read at the end */
 }
 
 /* The oldest closed file, with a reference, when there are too many, or ALL are to go. It is final
@@ -429,30 +430,55 @@ static bool pack_tars(struct new_backup *nb, struct backup_write *w, struct node
     return true;
 }
 
-/* Directories come before what is in them: they were made first. */
+/* Directories come before what is in them: they were made first. BUT waits. */
 static bool pack_tree(struct new_backup *nb, struct backup_write *w, struct node *const *nodes,
-                      size_t count, struct err *err)
+                      size_t count, const struct node *but, struct err *err)
 {
     bool ok = pack(nb, w, nb->top, err); /* the data directory itself, with its mode and time */
     for (size_t i = 0; ok && i < count; i++)
-        ok = pack(nb, w, nodes[i], err);
+        ok = nodes[i] == but || pack(nb, w, nodes[i], err);
     return ok;
+}
+
+/* A cluster that was restored from a backup still has that one's manifest, and so has a copy of it:
+ * in a tree that is completed by its rename a manifest counts if it begins where backup_label does.
+ */
+static bool compare(struct new_backup *nb, struct backup_write *w, const struct new_file *manifest,
+                    struct manifest_range *range, struct err *err)
+{
+    const struct backup_position *start = &backup_write_info(w)->start;
+    bool ours = backup_write_find(w, "backup_label") != NULL && range->start.tli == start->tli &&
+                range->start.lsn == start->lsn;
+    if (ours)
+        return backup_write_verify(w, manifest->staged->fd, manifest->size, err);
+    if (!nb->partial || nb->kind == NEW_TARS)
+        return err_set(err, ERR_INVALID,
+                       "backup_manifest and backup_label are not of the same backup");
+    log_info("basebackups/%s: its backup_manifest is of an earlier backup, and not compared",
+             nb->label);
+    *range = (struct manifest_range){.stop = {.tli = 0}};
+    return true;
 }
 
 static bool commit_all(struct new_backup *nb, struct backup_write *w, struct node *const *nodes,
                        size_t count, struct err *err)
 {
-    struct backup_position stop = {.tli = 0};
+    struct manifest_range range = {.stop = {.tli = 0}};
     struct node *node = named(nb, MANIFEST);
-    struct new_file *manifest = node == NULL ? NULL : node->data;
+    bool has = node != NULL && ((const struct new_file *)node->data)->type == S_IFREG;
+    struct new_file *manifest = has ? node->data : NULL;
     bool ok = nb->kind == NEW_TARS ? pack_tars(nb, w, nodes, count, err) : true;
-    if (ok && manifest != NULL && manifest->staged != NULL)
-        ok = manifest_check(manifest->staged->fd, manifest->size, &stop, err);
-    if (ok && nb->kind == NEW_TARS && manifest != NULL)
+    if (ok && has)
+        ok = manifest_check(manifest->staged->fd, manifest->size, &range, err);
+    if (ok && has && nb->kind == NEW_TARS)
         ok = add_manifest(w, manifest, err);
     if (ok && nb->kind == NEW_TREE)
-        ok = pack_tree(nb, w, nodes, count, err);
-    ok = ok && backup_write_commit(w, &stop, err);
+        ok = pack_tree(nb, w, nodes, count, has ? node : NULL, err);
+    if (ok && has)
+        ok = compare(nb, w, manifest, &range, err);
+    if (ok && has && nb->kind == NEW_TREE)
+        ok = pack(nb, w, node, err);
+    ok = ok && backup_write_commit(w, &range.stop, err);
     node_unref(nb->fs->inodes, node);
     return ok;
 }

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Makes what looks like a PostgreSQL data directory, for tests.
 
-make_cluster.py DIR [label] [pid] [odd] [tablespace] [bulk=BYTES]
+make_cluster.py DIR [label] [pid] [odd] [tablespace] [bulk=BYTES] [manifest]
 
 The start position is 0/2000028 on timeline 1: base_000000010000000000000002_00000040."""
+import hashlib
+import json
 import os
 import random
 import struct
@@ -36,6 +38,34 @@ def put(top, name, data, mtime_ns=1700000000 * 10**9, mode=0o600):
         f.write(data)
     os.chmod(path, mode)
     os.utime(path, ns=(mtime_ns, mtime_ns))
+
+
+def put_manifest(top):
+    """backup_manifest as PostgreSQL writes it, of all that is there."""
+    space = os.path.abspath(top) + ".16384"
+    lines = []
+    for real, shown in ((top, ""), (space, "pg_tblspc/16384/")):
+        for directory, _, files in os.walk(os.fsencode(real)):
+            for name in files:
+                path = os.path.join(directory, name)
+                if os.path.islink(path):
+                    continue
+                with open(path, "rb") as f:
+                    data = f.read()
+                member = os.fsencode(shown) + os.path.relpath(path, os.fsencode(real))
+                entry = {"Size": len(data), "Last-Modified": "2026-11-24 08:00:00 GMT",
+                         "Checksum-Algorithm": "CRC32C",
+                         "Checksum": struct.pack("<I", crc32c(data)).hex()}
+                try:
+                    entry = {"Path": member.decode(), **entry}
+                except UnicodeDecodeError:
+                    entry = {"Encoded-Path": member.hex(), **entry}
+                lines.append(json.dumps(entry, ensure_ascii=False))
+    text = ('{ "PostgreSQL-Backup-Manifest-Version": 1,\n"Files": [\n' + ",\n".join(lines) +
+            '\n],\n"WAL-Ranges": [\n{ "Timeline": 1, "Start-LSN": "0/2000028", '
+            '"End-LSN": "0/2000100" }\n],\n').encode()
+    put(top, "backup_manifest", text + b'"Manifest-Checksum": "' +
+        hashlib.sha256(text).hexdigest().encode() + b'"}\n')
 
 
 def main():
@@ -78,6 +108,8 @@ def main():
                 n = min(left, 700001)
                 put(top, "base/5/%05d" % (20000 + i), rng.randbytes(n))
                 left, i = left - n, i + 1
+    if "manifest" in words:
+        put_manifest(top)
 
 
 main()

@@ -140,3 +140,61 @@ PY
     done
     umount_walefs m
 }
+
+# A backup that pg_basebackup has written elsewhere: complete with all its tars, and not without one of
+# them, be there a manifest or not. A manifest that has stayed behind in a cluster does not count.
+test_what_belongs_to_a_backup()
+{
+    local m=$T/m b=$T/m/basebackups oid how
+    use_store file
+    use_key none
+    pg_init src
+    pg_conf src "max_wal_senders = 5" "wal_level = replica"
+    pg_start src
+    pg_dir "$T/ts"
+    as_pg mkdir "$T/ts/one"
+    pg_sql src "create tablespace one location '$T/ts/one'"
+    pg_sql src "create table t1 tablespace one as select i from generate_series(1, 50000) i"
+    oid=$(pg_sql src "select oid from pg_tablespace where spcname = 'one'")
+    pg_dir "$T/out"
+    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -D "$T/out/b" -Ft -X none
+    mount_walefs m "$(pg_mount_opts)"
+    for how in without_tablespace without_any cut whole; do
+        mkdir "$b/$how.partial"
+        cp "$T/out/b/base.tar" "$b/$how.partial/"
+        case $how in
+            without_tablespace) cp "$T/out/b/backup_manifest" "$b/$how.partial/" ;;
+            cut)
+                mkdir "$T/cut"
+                tar -C "$T/cut" -xf "$T/out/b/$oid.tar"
+                find "$T/cut" -type f -size +1M -exec truncate -s -8192 {} +
+                tar -C "$T/cut" -cf "$b/$how.partial/$oid.tar" .
+                cp "$T/out/b/backup_manifest" "$b/$how.partial/"
+                ;;
+            whole) cp "$T/out/b/$oid.tar" "$T/out/b/backup_manifest" "$b/$how.partial/" ;;
+        esac
+        if [[ $how == whole ]]; then
+            complete whole
+        else
+            expect_fail 'not permitted' complete $how
+            [[ ! -e $b/$how ]] || fail "$how is complete"
+            rm -r "$b/$how.partial"
+            wait_for 60 "the end of cleaning up" no_backup_objects
+        fi
+    done
+    assert_log m "the tablespace $oid .* is missing"
+    assert_log m "in backup_manifest: the backup is not whole"
+    "$PG_BIN/pg_verifybackup" -n "$b/whole/pgdata"
+    pg_stop src
+    as_pg cp "$T/out/b/backup_manifest" "$(pg_data src)/"
+    mkdir "$b/cold.partial"
+    cp -aL "$(pg_data src)/." "$b/cold.partial/"
+    complete cold
+    assert_log m 'its backup_manifest is of an earlier backup'
+    umount_walefs m
+}
+
+no_backup_objects()
+{
+    [[ -z $(store_ls basebackups_005/) ]]
+}

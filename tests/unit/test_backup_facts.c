@@ -227,55 +227,146 @@ static int manifest(unsigned files, const char *ranges, bool wrong, uint64_t *si
 static void manifests_of_any_length_are_checked(void **state)
 {
     static const unsigned files[] = {0, 3, 1000, 20000};
-    struct backup_position stop;
+    struct manifest_range range;
     uint64_t size;
     (void)state;
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         int fd = manifest(files[i], "[\n" RANGE("1", "0/2000100") "\n]", false, &size);
-        if (!manifest_check(fd, size, &stop, &err))
+        if (!manifest_check(fd, size, &range, &err))
             fail_msg("%u files: %s", files[i], err.text);
-        assert_int_equal(stop.tli, 1);
-        assert_int_equal(stop.lsn, 0x2000100);
+        assert_int_equal(range.stop.tli, 1);
+        assert_int_equal(range.stop.lsn, 0x2000100);
+        assert_int_equal(range.start.tli, 1);
+        assert_int_equal(range.start.lsn, 0x2000028);
         (void)close(fd);
     }
 }
 
 static void the_newest_timeline_is_where_it_stops(void **state)
 {
-    struct backup_position stop;
+    struct manifest_range range;
     uint64_t size;
     (void)state;
     int fd =
         manifest(1, "[" RANGE("3", "1/AB0000C8") ", " RANGE("2", "0/2000100") "]", false, &size);
-    assert_true(manifest_check(fd, size, &stop, &err));
-    assert_int_equal(stop.tli, 3);
-    assert_int_equal(stop.lsn, 0x1AB0000C8);
+    assert_true(manifest_check(fd, size, &range, &err));
+    assert_int_equal(range.stop.tli, 3);
+    assert_int_equal(range.stop.lsn, 0x1AB0000C8);
+    assert_int_equal(range.start.tli, 2);
     (void)close(fd);
+}
+
+static bool count_file(void *arg, const struct manifest_file *f, struct err *e)
+{
+    unsigned *n = arg;
+    char path[32];
+    (void)e;
+    (void)snprintf(path, sizeof(path), "base/5/%u", (*n)++);
+    assert_string_equal(f->path, path);
+    assert_int_equal(f->size, 8192);
+    assert_false(f->has_crc);
+    return true;
+}
+
+static int text_file(const char *text, uint64_t *size)
+{
+    *size = strlen(text);
+    int fd = spool_open("/tmp", &err);
+    assert_true(fd >= 0 && spool_write(fd, text, *size, 0, &err));
+    return fd;
+}
+
+static bool take_file(void *arg, const struct manifest_file *f, struct err *e)
+{
+    char *all = arg;
+    (void)e;
+    (void)sprintf(all + strlen(all), "%s %llu %d %x;", f->path, (unsigned long long)f->size,
+                  f->has_crc, f->crc);
+    return true;
+}
+
+static void each_file_is_visited(void **state)
+{
+    static const unsigned files[] = {0, 3, 20000};
+    char all[512] = "";
+    uint64_t size;
+    (void)state;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        unsigned n = 0;
+        int fd = manifest(files[i], "[" RANGE("1", "0/2000100") "]", false, &size);
+        if (!manifest_each(fd, size, count_file, &n, &err))
+            fail_msg("%u files: %s", files[i], err.text);
+        assert_int_equal(n, files[i]);
+        (void)close(fd);
+    }
+    int fd = text_file("{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": 7,\n"
+                       "\"Files\": [\n{ \"Path\": \"a\\u00e9\\nb\", \"Size\": 5 },\n"
+                       "{ \"Encoded-Path\": \"61e9\", \"Size\": 9, \"Last-Modified\": \"x\", "
+                       "\"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"01020304\" },\n"
+                       "{ \"Path\": \"c\", \"Size\": 0, \"Checksum-Algorithm\": \"SHA256\", "
+                       "\"Checksum\": \"01\" }\n],\n",
+                       &size);
+    if (!manifest_each(fd, size, take_file, all, &err))
+        fail_msg("%s", err.text);
+    assert_string_equal(all, "a\xc3\xa9\nb 5 0 0;a\xe9 9 1 4030201;c 0 0 0;");
+    (void)close(fd);
+}
+
+static void lines_that_are_not_understood_are_refused(void **state)
+{
+    static const char *const lines[] = {
+        "{ \"Path\": \"a\" }\n]\n",
+        "{ \"Size\": 1 }\n]\n",
+        "{ \"Path\": \"\", \"Size\": 1 }\n]\n",
+        "{ \"Path\": \"a\", \"Size\": -1 }\n]\n",
+        "{ \"Path\": \"a\", \"Size\": \"1\" }\n]\n",
+        "{ \"Encoded-Path\": \"6\", \"Size\": 1 }\n]\n",
+        "{ \"Encoded-Path\": \"6100\", \"Size\": 1 }\n]\n",
+        "{ \"Encoded-Path\": \"61-1\", \"Size\": 1 }\n]\n",
+        "{ \"Path\": \"a\", \"Size\": 1, \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"1\" "
+        "}\n]\n",
+        "nonsense\n]\n",
+        "{ \"Path\": \"a\", \"Size\": 1 }\n",
+        "{ \"Path\": \"a\", \"Size\": 1 }",
+        "",
+    };
+    char text[512], all[512];
+    uint64_t size;
+    (void)state;
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        all[0] = '\0';
+        (void)snprintf(text, sizeof(text), "\"Files\": [\n%s", lines[i]);
+        int fd = text_file(text, &size);
+        if (manifest_each(fd, size, take_file, all, &err))
+            fail_msg("accepted: %s", lines[i]);
+        assert_int_equal(err.code, ERR_INVALID);
+        (void)close(fd);
+    }
 }
 
 static void damage_is_noticed(void **state)
 {
-    struct backup_position stop;
+    struct manifest_range range;
     uint64_t size;
     (void)state;
     int fd = manifest(1000, "[" RANGE("1", "0/2000100") "]", true, &size);
-    assert_false(manifest_check(fd, size, &stop, &err));
+    assert_false(manifest_check(fd, size, &range, &err));
     assert_non_null(strstr(err.text, "checksum"));
     (void)close(fd);
     fd = manifest(1000, "[" RANGE("1", "0/2000100") "]", false, &size);
     assert_true(spool_write(fd, "X", 1, 1000, &err));
-    assert_false(manifest_check(fd, size, &stop, &err));
-    assert_false(manifest_check(fd, size / 2, &stop, &err)); /* what is behind is not asked */
+    assert_false(manifest_check(fd, size, &range, &err));
+    assert_false(manifest_check(fd, size / 2, &range, &err)); /* what is behind is not asked */
     (void)close(fd);
     fd = manifest(2, "[]", false, &size);
-    assert_false(manifest_check(fd, size, &stop, &err));
+    assert_false(manifest_check(fd, size, &range, &err));
     assert_non_null(strstr(err.text, "WAL range"));
     (void)close(fd);
     fd = manifest(2, "[" RANGE("0", "0/1") ", " RANGE("1", "x") "]", false, &size);
-    assert_false(manifest_check(fd, size, &stop, &err));
+    assert_false(manifest_check(fd, size, &range, &err));
     (void)close(fd);
     fd = spool_open("/tmp", &err);
-    assert_false(manifest_check(fd, 0, &stop, &err));
+    assert_false(manifest_check(fd, 0, &range, &err));
     assert_int_equal(err.code, ERR_INVALID);
     (void)close(fd);
 }
@@ -290,6 +381,8 @@ int main(void)
         cmocka_unit_test(control_files_are_read),
         cmocka_unit_test(what_is_no_control_file_is_refused),
         cmocka_unit_test(manifests_of_any_length_are_checked),
+        cmocka_unit_test(each_file_is_visited),
+        cmocka_unit_test(lines_that_are_not_understood_are_refused),
         cmocka_unit_test(the_newest_timeline_is_where_it_stops),
         cmocka_unit_test(damage_is_noticed),
     };

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backup_env.h"
@@ -246,6 +247,77 @@ static void test_refused_clusters(void **state)
     refused("label", TAR "--exclude ./global/pg_control .", ERR_INVALID, "pg_control");
     refused("", TAR "--exclude ./global/pg_control .", ERR_INVALID, "pg_control");
     refused("label tablespace", TAR ".", ERR_INVALID, "links followed");
+    /* with -Ft there is no link: tablespace_map names it */
+    refused("label tablespace",
+            "rm cluster/pg_tblspc/16384 && echo '16384 /srv/ts1' > cluster/tablespace_map && " TAR
+            ".",
+            ERR_INVALID, "16384.tar");
+    refused("label tablespace",
+            "rm cluster/pg_tblspc/16384 && mkdir cluster/pg_tblspc/16384 && "
+            "echo '16384 /srv/ts1' > cluster/tablespace_map && " TAR ".",
+            ERR_INVALID, "16384.tar");
+}
+
+static void test_incremental_backups_are_refused(void **state)
+{
+    (void)state;
+    refused("label",
+            "printf 'INCREMENTAL FROM LSN: 0/1000028\nINCREMENTAL FROM TLI: 1\n' "
+            ">> cluster/backup_label && " TAR ".",
+            ERR_INVALID, "pg_combinebackup");
+    refused("label", "mv cluster/base/1/1255 cluster/base/1/INCREMENTAL.1255 && " TAR ".",
+            ERR_INVALID, "pg_combinebackup");
+}
+
+/* A cluster with a manifest is changed by COMMAND, and then compared. TEXT: why it is refused. */
+static void verify(const char *command, const char *text)
+{
+    struct backup_env e;
+    struct stat st;
+    struct err err = ERR_INIT;
+    int fd;
+    begin(&e, "label odd tablespace manifest", false, 2);
+    backup_env_run(&e, "rm cluster/pg_tblspc/16384 && cp -a cluster.16384 cluster/pg_tblspc/16384");
+    backup_env_run(&e, "%s", command);
+    struct backup_write *w = backup_env_writer(&e);
+    assert_ok(backup_env_tree(&e, w, "cluster", &err), &err);
+    struct source *unused = backup_env_open(&e, "cluster/backup_manifest", &fd);
+    assert_int_equal(fstat(fd, &st), 0);
+    bool ok = backup_write_verify(w, fd, (uint64_t)st.st_size, &err);
+    if (ok != (text == NULL))
+        fail_msg("%s: %s", command, ok ? "accepted" : err.text);
+    if (ok) {
+        commit(w);
+    } else {
+        env_assert_error(&err, ERR_INVALID, text);
+        assert_false(backup_env_commit(w, &err));
+        backup_write_abort(w, &env_forever);
+        backup_write_free(w);
+    }
+    source_close(unused);
+    close(fd);
+    backup_env_end(&e);
+}
+
+static void test_what_the_manifest_says_is_there(void **state)
+{
+    (void)state;
+    verify("true", NULL);
+    verify("mkdir cluster/pg_wal.d && echo x > cluster/standby.signal", NULL);
+    verify("rm cluster/pg_wal && mkdir cluster/pg_wal && echo x > cluster/pg_wal/1", NULL);
+    verify("echo x > cluster/postgresql.auto.conf", NULL);
+    verify("rm cluster/base/1/1255", "base/1/1255 is in backup_manifest, and has not");
+    verify("rm cluster/base/1/latin1-*", "is in backup_manifest, and has not");
+    verify("rm cluster/pg_tblspc/16384/*/5/16385", "pg_tblspc/16384/PG_15_202209061/5/16385 is in");
+    verify("truncate -s -1 cluster/base/1/1255", "has 24575 bytes, and 24576");
+    verify("printf X | dd conv=notrunc bs=1 seek=5000 status=none of=cluster/base/1/1255",
+           "base/1/1255 is not what backup_manifest has");
+    verify("sed -i 's/LABEL: test/LABEL: tesT/' cluster/backup_label", "backup_label is not what");
+    verify("echo more > cluster/base/1/1256", "base/1/1256 has been written, and is not in");
+    verify("rm -r cluster/base/1/empty && mkdir cluster/base/1/empty", "base/1/empty is in");
+    verify("rm -r cluster/pg_tblspc/16384/PG*; rm -f cluster/base/1/1255; "
+           "echo '16384 /srv/ts1' > cluster/tablespace_map",
+           "16384.tar");
 }
 
 /* A member that has less data than it says; nothing of it is padded and kept. */
@@ -388,6 +460,8 @@ int main(void)
         cmocka_unit_test(test_refused_streams),
         cmocka_unit_test(test_refused_members),
         cmocka_unit_test(test_refused_clusters),
+        cmocka_unit_test(test_incremental_backups_are_refused),
+        cmocka_unit_test(test_what_the_manifest_says_is_there),
         cmocka_unit_test(test_short_member),
         cmocka_unit_test(test_bounded_and_cancelled),
         cmocka_unit_test(test_abort_of_hung_uploads),

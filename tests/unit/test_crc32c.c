@@ -1,0 +1,53 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "core/crc32c.h"
+
+static uint32_t bit_by_bit(const unsigned char *p, size_t n)
+{
+    uint32_t crc = UINT32_MAX;
+    for (size_t i = 0; i < n; i++) {
+        crc ^= p[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (UINT32_C(0x82f63b78) & (0u - (crc & 1)));
+    }
+    return ~crc;
+}
+
+/* The values of RFC 3720, B.4. */
+static void known_values(void **state)
+{
+    unsigned char bytes[32] = {0};
+    (void)state;
+    assert_int_equal(crc32c(0, "123456789", 9), 0xe3069283);
+    assert_int_equal(crc32c(0, bytes, sizeof(bytes)), 0x8a9136aa);
+    for (unsigned i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (unsigned char)i;
+    assert_int_equal(crc32c(0, bytes, sizeof(bytes)), 0x46dd794e);
+    assert_int_equal(crc32c(0, NULL, 0), 0);
+}
+
+static void any_length_in_any_pieces(void **state)
+{
+    unsigned char bytes[120];
+    (void)state;
+    for (unsigned i = 0; i < sizeof(bytes); i++)
+        bytes[i] = (unsigned char)(i * 37 + 11);
+    for (size_t n = 0; n <= sizeof(bytes); n++)
+        for (size_t cut = 0; cut <= n; cut++)
+            assert_int_equal(crc32c(crc32c(0, bytes, cut), bytes + cut, n - cut),
+                             bit_by_bit(bytes, n));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(known_values),
+        cmocka_unit_test(any_length_in_any_pieces),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
