@@ -61,11 +61,12 @@ bool backup_write_check_cluster(const struct backup_write *w, struct err *err)
 static bool put_text(struct backup_write *w, const char *rest, const char *text, bool if_absent,
                      struct err *err)
 {
+    struct call once;
     char key[STORE_KEY_MAX];
     backup_write_key(w, rest, key);
     const struct store_put put = {.body = {.mem = text, .size = strlen(text)},
                                   .only_if_absent = if_absent};
-    return w->opt.store->ops->put(w->opt.store, key, &put, NULL, w->opt.call, err);
+    return w->opt.store->ops->put(w->opt.store, key, &put, NULL, backup_write_once(w, &once), err);
 }
 
 /* Copies through this host, for stores that cannot copy (Ceph does not where it encrypts). */
@@ -151,6 +152,7 @@ static bool memory_finish(struct sink *self, struct err *err)
 
 static bool store_index(struct backup_write *w, struct err *err)
 {
+    struct call once;
     char key[STORE_KEY_MAX];
     struct memory_sink coded = {.base = {.write = memory_write, .finish = memory_finish}};
     struct source *text = backup_index_write(w->index, err);
@@ -159,7 +161,8 @@ static bool store_index(struct backup_write *w, struct err *err)
     source_close(text);
     backup_write_key(w, INDEX_REST, key);
     const struct store_put put = {.body = {.mem = coded.data, .size = coded.len}};
-    ok = ok && w->opt.store->ops->put(w->opt.store, key, &put, NULL, w->opt.call, err);
+    ok = ok &&
+         w->opt.store->ops->put(w->opt.store, key, &put, NULL, backup_write_once(w, &once), err);
     free(coded.data);
     return ok;
 }
@@ -181,18 +184,20 @@ static bool note_checksums(struct backup_write *w, struct err *err)
 /* Is all of it there, and still ours? Somebody may have taken it for a dead writer's. */
 static bool check_stored(struct backup_write *w, struct err *err)
 {
+    struct call once;
     char key[STORE_KEY_MAX], text[GUARD_TEXT_MAX];
     struct backup_objects objects;
     backup_write_key(w, GUARD_REST, key);
     backup_write_guard_text(w, text);
-    enum holder holder = backup_write_holder(w, key, text, w->opt.call, err);
+    enum holder holder = backup_write_holder(w, key, text, backup_write_once(w, &once), err);
     if (holder == HOLDER_UNKNOWN)
         return false;
     bool ok = holder == HOLDER_US ||
               err_set(err, ERR_EXISTS,
                       "%s was removed by somebody, or taken over, while it was being written",
                       w->info.name);
-    if (!ok || !backup_objects_load(w->opt.store, w->info.name, &objects, w->opt.call, err))
+    if (!ok || !backup_objects_load(w->opt.store, w->info.name, &objects,
+                                    backup_write_once(w, &once), err))
         return false;
     ok = objects.partition_count == w->count;
     for (size_t i = 0; ok && i < w->count; i++) /* they come first, by number */
@@ -206,6 +211,7 @@ static bool check_stored(struct backup_write *w, struct err *err)
 
 static bool store_sentinel(struct backup_write *w, struct err *err)
 {
+    struct call once;
     char key[STORE_KEY_MAX];
     w->sentinel = note_checksums(w, err) ? sentinel_format(&w->info, err) : NULL;
     if (w->sentinel == NULL)
@@ -215,7 +221,7 @@ static bool store_sentinel(struct backup_write *w, struct err *err)
     /* the answer to a put can get lost, and its retry then finds the name taken */
     backup_write_key(w, BACKUP_SENTINEL_SUFFIX, key);
     return err->code == ERR_EXISTS &&
-           backup_write_holder(w, key, w->sentinel, w->opt.call, err) == HOLDER_US;
+           backup_write_holder(w, key, w->sentinel, backup_write_once(w, &once), err) == HOLDER_US;
 }
 
 static bool store_version(struct backup_write *w, struct err *err)
@@ -228,6 +234,7 @@ static bool store_version(struct backup_write *w, struct err *err)
 /* The backup is complete: what else was stored has served. */
 static void clean_up(struct backup_write *w)
 {
+    struct call once;
     char guard[STORE_KEY_MAX];
     const char **keys = calloc(w->count + 1, sizeof(*keys));
     struct err err = ERR_INIT;
@@ -238,7 +245,8 @@ static void clean_up(struct backup_write *w)
             keys[n++] = w->begun[i].key;
     if (keys != NULL)
         keys[n++] = guard;
-    if (keys == NULL || !w->opt.store->ops->remove(w->opt.store, keys, n, w->opt.call, &err))
+    if (keys == NULL ||
+        !w->opt.store->ops->remove(w->opt.store, keys, n, backup_write_once(w, &once), &err))
         log_warn("%s is complete; its temporary objects stay behind, which does no harm: %s",
                  w->info.name, err.text);
     free(keys);

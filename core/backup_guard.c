@@ -41,11 +41,12 @@ enum holder backup_write_holder(const struct backup_write *w, const char *key, c
 
 static bool has_sentinel(struct backup_write *w, bool *has, struct err *err)
 {
+    struct call once;
     char key[STORE_KEY_MAX];
     struct store_info info;
     struct err why = ERR_INIT;
     backup_write_key(w, BACKUP_SENTINEL_SUFFIX, key);
-    *has = w->opt.store->ops->head(w->opt.store, key, &info, w->opt.call, &why);
+    *has = w->opt.store->ops->head(w->opt.store, key, &info, backup_write_once(w, &once), &why);
     if (*has || why.code == ERR_ABSENT)
         return true;
     *err = why;
@@ -55,6 +56,7 @@ static bool has_sentinel(struct backup_write *w, bool *has, struct err *err)
 /* Nothing is stored under the name, but for a guard. */
 static bool name_is_free(struct backup_write *w, const char *guard, struct err *err)
 {
+    struct call once;
     struct backup_objects objects;
     bool complete;
     if (!has_sentinel(w, &complete, err))
@@ -65,7 +67,8 @@ static bool name_is_free(struct backup_write *w, const char *guard, struct err *
             "there is a complete backup %s, which begins at the same place in the WAL: "
             "wait until WAL has moved on (or SELECT pg_switch_wal()), or delete that one",
             w->info.name);
-    if (!backup_objects_load(w->opt.store, w->info.name, &objects, w->opt.call, err))
+    if (!backup_objects_load(w->opt.store, w->info.name, &objects, backup_write_once(w, &once),
+                             err))
         return false;
     bool empty =
         objects.count == 0 || (objects.count == 1 && strcmp(objects.objects[0].key, guard) == 0);
@@ -79,16 +82,17 @@ static bool name_is_free(struct backup_write *w, const char *guard, struct err *
 /* True when the guard is stored, and is ours. */
 static bool put_guard(struct backup_write *w, const char *guard, struct err *err)
 {
+    struct call once;
     char text[GUARD_TEXT_MAX];
     backup_write_guard_text(w, text);
     const struct store_put put = {.body = {.mem = text, .size = strlen(text)},
                                   .only_if_absent = true};
     w->guard_tried = true;
-    if (w->opt.store->ops->put(w->opt.store, guard, &put, NULL, w->opt.call, err))
+    if (w->opt.store->ops->put(w->opt.store, guard, &put, NULL, backup_write_once(w, &once), err))
         return true;
     if (err->code != ERR_EXISTS)
         return false;
-    enum holder holder = backup_write_holder(w, guard, text, w->opt.call, err);
+    enum holder holder = backup_write_holder(w, guard, text, backup_write_once(w, &once), err);
     if (holder == HOLDER_US) /* the first answer was lost */
         return true;
     if (holder == HOLDER_UNKNOWN)

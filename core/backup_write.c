@@ -68,6 +68,15 @@ const struct member *backup_write_find(const struct backup_write *w, const char 
     return backup_index_find(w->index, path);
 }
 
+const struct call *backup_write_once(const struct backup_write *w, struct call *once)
+{
+    int64_t deadline_ms = now_ms() + w->opt.stall_ms;
+    *once = *w->opt.call;
+    if (w->opt.stall_ms > 0 && deadline_ms < once->deadline_ms)
+        once->deadline_ms = deadline_ms;
+    return once;
+}
+
 /* ---- partitions ---- */
 
 void backup_write_key(const struct backup_write *w, const char *rest, char out[STORE_KEY_MAX])

@@ -30,7 +30,7 @@ struct backup_write_options {
     struct pool *pool;
     const char *label;        /* copied */
     uint64_t partition_bytes; /* target size of a partition's members */
-    int64_t stall_ms;         /* an upload that does not move for so long fails the backup */
+    int64_t stall_ms;         /* what does not move for so long fails the backup; 0: no limit */
     const struct call *call;  /* for all work; borrowed until free */
 };
 

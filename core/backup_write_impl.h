@@ -93,6 +93,9 @@ enum holder { HOLDER_NONE, HOLDER_US, HOLDER_OTHER, HOLDER_UNKNOWN };
 enum holder backup_write_holder(const struct backup_write *w, const char *key, const char *text,
                                 const struct call *call, struct err *err);
 
+/* The writer's call, with its time limit for what should not take long. Returns ONCE. */
+const struct call *backup_write_once(const struct backup_write *w, struct call *once);
+
 /* basebackups_005/NAME followed by REST. */
 void backup_write_key(const struct backup_write *w, const char *rest, char out[STORE_KEY_MAX]);
 /* The final place of partition I. */

@@ -146,15 +146,36 @@ static struct node *find(struct fs *fs, struct node *dir, const char *name, int6
     return node;
 }
 
+/* Promise 4: who writes is not kept waiting for ever. */
+static struct call bounded_for_writers(struct fs *fs, const struct call *call)
+{
+    struct call bounded = *call;
+    int64_t deadline_ms = now_ms() + fs->opt.write_timeout_ms;
+    if (!fs->opt.read_only && deadline_ms < bounded.deadline_ms)
+        bounded.deadline_ms = deadline_ms;
+    return bounded;
+}
+
+/* mkdir and mv look their new name up first: is this a name that may be about to be made? */
+static bool may_be_new(struct fs *fs, struct node *dir, const char *name)
+{
+    if (strncmp(name, "base_", 5) == 0 || strcmp(name, BACKUPS_LATEST) == 0)
+        return false;
+    struct node *known = inode_find(fs->inodes, dir, name);
+    node_unref(fs->inodes, known);
+    return known == NULL;
+}
+
 static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t pid,
                        struct fs_entry *out, const struct call *call, struct err *err)
 {
     (void)pid;
+    const struct call bounded = may_be_new(fs, dir, name) ? bounded_for_writers(fs, call) : *call;
     struct node *node = new_backup_find(fs, dir, name);
     if (node == NULL)
-        node = find(fs, dir, name, CATALOG_MAX_AGE_MS, call, err);
+        node = find(fs, dir, name, CATALOG_MAX_AGE_MS, &bounded, err);
     if (node == NULL && err->code == ERR_ABSENT) /* it may just have been completed elsewhere */
-        node = find(fs, dir, name, 0, call, err);
+        node = find(fs, dir, name, 0, &bounded, err);
     if (node == NULL)
         return false;
     bool ok = node->ops->getattr(fs, node, out, call, err);
@@ -212,7 +233,10 @@ static bool dir_rename(struct fs *fs, struct node *dir, const char *name, const 
     struct node *top = new_backup_find(fs, dir, name);
     if (top == NULL)
         return err_set(err, ERR_DENIED, "basebackups/%s cannot be renamed", name);
-    struct node *over = find(fs, dir, new_name, 0, call, err);
+    const struct call bounded = bounded_for_writers(fs, call);
+    struct node *over = new_backup_find(fs, dir, new_name); /* somebody else writes that one */
+    if (over == NULL)
+        over = find(fs, dir, new_name, 0, &bounded, err);
     bool ok = over == NULL && err->code == ERR_ABSENT;
     if (over != NULL)
         err_set(err, ERR_EXISTS, "basebackups/%s exists already", new_name);

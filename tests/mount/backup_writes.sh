@@ -198,3 +198,42 @@ no_backup_objects()
 {
     [[ -z $(store_ls basebackups_005/) ]]
 }
+
+# Nothing is lost while the store is away, but nobody who writes waits for ever: errors after write_timeout,
+# and Ctrl-C before.
+test_store_gone_at_the_rename()
+{
+    local b=$T/m/basebackups rc=0
+    use_store file
+    use_key none
+    make_tree
+    mount_walefs m write_timeout=3
+    begin_copy x
+    mv "$STORE_DIR" "$STORE_DIR.away"
+    expect_fail 'Input/output error' complete x
+    expect_fail 'Input/output error' mkdir "$b/y"
+    assert_log m 'basebackups/: given up after'
+    timeout -s INT 1 mv -T "$b/x.partial" "$b/z" || rc=$?
+    assert_eq "$rc" 124 "status of an interrupted mv"
+    assert_log m 'lookup basebackups/z: .* interrupted'
+    mv "$STORE_DIR.away" "$STORE_DIR"
+    complete x
+    diff -r "$T/tree" "$b/x/pgdata"
+    umount_walefs m
+}
+
+# Of two that are written for one label the one that is complete first has it.
+test_one_label_twice()
+{
+    local b=$T/m/basebackups
+    use_store file
+    use_key none
+    make_tree
+    mount_walefs m
+    begin_copy x
+    mkdir "$b/x"
+    expect_fail 'exists|not empty' complete x
+    rmdir "$b/x"
+    complete x
+    umount_walefs m
+}
