@@ -337,6 +337,45 @@ static bool new_create(struct fs *fs, struct node *dir, const char *name, int fl
     return ok || new_backup_lacks(nb, err);
 }
 
+static bool is_number(const char *name)
+{
+    return name[0] != '\0' && name[strspn(name, "0123456789")] == '\0';
+}
+
+/* Is NODE the backup's own pg_tblspc? */
+static bool is_tablespaces(struct new_backup *nb, const struct node *node)
+{
+    char name[INODE_NAME_MAX + 1];
+    if (node == nb->top || node->parent != nb->top)
+        return false;
+    node_name(nb->fs->inodes, node, name);
+    return strcmp(name, "pg_tblspc") == 0;
+}
+
+/* A tablespace must come as pg_tblspc/OID/, with its content: a plain pg_basebackup puts the
+ * content elsewhere, in a directory with the server's version for a name (PG_15_202209061), and
+ * makes the link last, when all has been sent. */
+static bool tablespace_ok(struct new_backup *nb, const struct node *dir, const char *name,
+                          mode_t type, struct err *err)
+{
+    char oid[INODE_NAME_MAX + 1];
+    size_t version = strncmp(name, "PG_", 3) == 0 ? 3 + strspn(name + 3, "0123456789.") : 0;
+    if (type == S_IFLNK && is_number(name) && is_tablespaces(nb, dir))
+        return err_set(err, ERR_INVALID,
+                       "pg_tblspc/%s is a symlink, and what it leads to would not be copied: copy "
+                       "with links followed (cp -aL, rsync -aL), or use pg_basebackup -Ft",
+                       name);
+    if (type != S_IFDIR || nb->partial || version == 0 || name[version] != '_' ||
+        !is_number(name + version + 1))
+        return true;
+    node_name(nb->fs->inodes, dir, oid);
+    return (dir != nb->top && is_tablespaces(nb, dir->parent) && is_number(oid)) ||
+           err_set(err, ERR_INVALID,
+                   "%s is a tablespace, which a plain backup would have in a place of its own: use "
+                   "pg_basebackup -Ft",
+                   name);
+}
+
 static bool make_entry(struct fs *fs, struct node *dir, const char *name,
                        const struct node_ops *ops, mode_t type, mode_t mode, const char *target,
                        struct fs_entry *out, const struct call *call, struct err *err)
@@ -345,12 +384,11 @@ static bool make_entry(struct fs *fs, struct node *dir, const char *name,
     bool tar;
     if (!new_backup_alive(nb, err))
         return false;
-    struct node *node =
-        decide(nb, dir, name, &tar, err) ? make_node(nb, dir, name, ops, type, mode, err) : NULL;
+    bool ok = decide(nb, dir, name, &tar, err) && tablespace_ok(nb, dir, name, type, err);
+    struct node *node = ok ? make_node(nb, dir, name, ops, type, mode, err) : NULL;
     if (node == NULL)
         return new_backup_lacks(nb, err);
     struct new_file *f = node->data;
-    bool ok = true;
     if (target != NULL) {
         f->link = strdup(target);
         ok = f->link != NULL || err_set(err, ERR_NO_MEMORY, "out of memory");

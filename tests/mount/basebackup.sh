@@ -175,7 +175,9 @@ test_refused()
     expect_fail 'Invalid argument' basebackup zipped -Ft -z -X none
     assert_log m 'walefs compresses by itself'
     expect_fail 'Invalid argument' basebackup linked -Fp -X none -T "$T/ts/one=$T/ts/a" -T "$T/ts/two=$T/ts/b"
-    assert_log m 'is a symlink, and what it leads to was not copied'
+    assert_log m 'is a symlink, and what it leads to would not be copied'
+    expect_fail 'Invalid argument' basebackup inside -Fp -X none -T "$T/ts/one=$m/basebackups/inside/one" -T "$T/ts/two=$m/basebackups/inside/two"
+    assert_log m 'is a tablespace, which a plain backup would have in a place of its own'
     expect_fail 'Invalid argument' mkdir "$m/basebackups/LATEST"
     expect_fail 'Invalid argument' mkdir "$m/basebackups/base_of_mine"
     mkdir "$m/basebackups/none.partial"

@@ -602,6 +602,33 @@ static void facts_are_kept_or_refused(void **state)
     end();
 }
 
+/* Where a plain pg_basebackup puts a tablespace, and the link to it, are refused when they come. */
+static void tablespaces_elsewhere_are_refused_at_once(void **state)
+{
+    struct fs_entry e;
+    (void)state;
+    for (unsigned i = 0; i < 3; i++) {
+        begin("label");
+        uint64_t top = make_dir(backups, i == 1 ? "x.partial" : "x");
+        uint64_t spaces = make_dir(top, "pg_tblspc"), in_place = make_dir(spaces, "16384");
+        (void)make_dir(in_place, "PG_15_202209061"); /* allow_in_place_tablespaces */
+        (void)make_dir(top, "PG_is_no_version_1");
+        assert_ok(fs_symlink(fs, spaces, "other", "/x", &e, &endless, &err), &err);
+        bool ok =
+            i < 2 ? fs_symlink(fs, spaces, "16385", "/srv/ts", &e, &endless, &err)
+                  : fs_mkdir(fs, make_dir(top, "ts"), "PG_9.6_201608131", 0700, &e, &endless, &err);
+        assert_false(ok);
+        assert_int_equal(fs_errno(&err), EINVAL);
+        assert_non_null(strstr(err.text, "pg_basebackup -Ft"));
+        struct handle *h; /* and nothing more is taken */
+        assert_false(fs_create(fs, top, "f", O_WRONLY, 0600, ME, &e, &h, &endless, &err));
+        end();
+    }
+    begin("label"); /* in a copy a directory may have any name */
+    (void)make_dir(make_dir(make_dir(backups, "x.partial"), "ts"), "PG_9.6_201608131");
+    end();
+}
+
 static void given_up_it_leaves_nothing(void **state)
 {
     (void)state;
@@ -850,6 +877,7 @@ int main(void)
         cmocka_unit_test(nothing_changes_while_it_is_completed),
         cmocka_unit_test(what_cannot_be_made_fails_the_backup),
         cmocka_unit_test(facts_are_kept_or_refused),
+        cmocka_unit_test(tablespaces_elsewhere_are_refused_at_once),
         cmocka_unit_test(given_up_it_leaves_nothing),
         cmocka_unit_test(what_is_no_cluster_is_refused),
         cmocka_unit_test(attributes_of_files),
