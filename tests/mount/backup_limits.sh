@@ -183,11 +183,11 @@ test_two_at_once_on_two_mounts()
 # ---- large and long ------------------------------------------------------------------------------
 
 # A relation of more than a file of 1 GiB, tablespaces, unlogged tables, and names of every kind.
-test_big_relation()
+big_relation() # STORE KEY
 {
     local m=$T/m d want big
-    use_store http
-    use_key gpg
+    use_store "$1"
+    use_key "$2"
     mount_walefs m "$(pg_mount_opts)"
     make_source
     pg_dir "$T/ts"
@@ -242,12 +242,22 @@ test_big_relation()
     umount_walefs m
 }
 
+test_big_relation()
+{
+    big_relation http gpg
+}
+
+test_big_relation_in_a_directory()
+{
+    big_relation file none
+}
+
 # Names that pg_basebackup's tar cannot have, out of a stopped cluster.
-test_long_names()
+long_names() # STORE KEY
 {
     local m=$T/m d deep
-    use_store file
-    use_key gpg
+    use_store "$1"
+    use_key "$2"
     mount_walefs m "$(pg_mount_opts)"
     make_source
     pg_stop src
@@ -262,7 +272,22 @@ test_long_names()
     umount_walefs m
     mount_walefs m "$(pg_mount_opts)"
     diff -r --no-dereference "$d" "$m/basebackups/long/pgdata"
+    pg_home two
+    cp -a "$m/basebackups/long/pgdata" "$(pg_data two)"
+    pg_start two
+    assert_eq "$(pg_sql two "select count(*) from t")" 100000 "rows of the copy"
+    pg_stop two
     umount_walefs m
+}
+
+test_long_names()
+{
+    long_names file gpg
+}
+
+test_long_names_on_s3()
+{
+    long_names http none
 }
 
 # ---- reading little ------------------------------------------------------------------------------

@@ -285,26 +285,74 @@ test_copied_cluster()
     umount_walefs m
 }
 
-# The plain format writes file by file.
-test_plain_format()
+start_copy() # LABEL CLUSTER
 {
-    local m=$T/m
-    use_store http
-    use_key none
-    mount_walefs m "$(pg_mount_opts)"
+    pg_home "$2"
+    cp -a "$T/m/basebackups/$1/pgdata" "$(pg_data "$2")"
+    pg_conf "$2" "allow_in_place_tablespaces = on"
+    pg_start "$2"
+}
+
+# Backups that come file by file, pg_basebackup's plain format and a copy of the stopped cluster with two
+# tablespaces, and what starts from them.
+trees() # STORE KEY
+{
+    local m=$T/m want
+    use_store "$1"
+    use_key "$2"
+    mount_walefs m "$(pg_mount_opts)" partition_size=8M
     pg_init src
     pg_conf src "max_wal_senders = 5" "wal_level = replica"
     pg_start src
     pg_sql src "create table t as select i, md5(i::text) v from generate_series(1, 100000) i"
+    pg_sql src "create unlogged table u as select 1 i"
+    echo odd | as_pg tee "$(pg_data src)/größe-数" >/dev/null
     basebackup plain -Fp -X stream
     "$PG_BIN/pg_verifybackup" -n "$m/basebackups/plain/pgdata"
-    pg_home two
-    cp -a "$m/basebackups/plain/pgdata" "$(pg_data two)"
-    pg_start two
-    assert_eq "$(pg_sql two "select count(*) from t")" 100000 "rows of the plain backup"
-    pg_stop two
+    start_copy plain from_plain
+    assert_eq "$(pg_sql from_plain "select (select count(*) from t) || ' ' || (select count(*) from u)")" "100000 0" \
+        "rows of the plain backup"
+    pg_stop from_plain
+
+    pg_dir "$T/ts"
+    as_pg mkdir "$T/ts/one" "$T/ts/two"
+    pg_sql src "create tablespace one location '$T/ts/one'"
+    pg_sql src "create tablespace two location '$T/ts/two'"
+    pg_sql src "create table t1 tablespace one as select i from generate_series(1, 50000) i"
+    pg_sql src "create table t2 tablespace two as select i from generate_series(1, 4321) i"
+    want=$(rows src)
     pg_stop src
+    mkdir "$m/basebackups/cold.partial"
+    cp -aL "$(pg_data src)/." "$m/basebackups/cold.partial/"
+    mv -T "$m/basebackups/cold.partial" "$m/basebackups/cold"
+    cp -aL "$(pg_data src)" "$T/want"
     umount_walefs m
+    mount_walefs m "$(pg_mount_opts)" ro
+    assert_same_tree "$m/basebackups/cold/pgdata" "$T/want"
+    start_copy cold from_cold
+    assert_eq "$(rows from_cold)" "$want" "rows of the cold copy"
+    pg_stop from_cold
+    umount_walefs m
+}
+
+test_trees_file_plain()
+{
+    trees file none
+}
+
+test_trees_file_gpg()
+{
+    trees file gpg
+}
+
+test_trees_http_plain()
+{
+    trees http none
+}
+
+test_trees_https_gpg()
+{
+    trees https gpg
 }
 
 test_deleting()
