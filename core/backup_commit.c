@@ -10,6 +10,7 @@
 #include "core/part_sink.h"
 
 #define COPY_PART_BYTES (8u << 20)
+#define COPY_MAX_BYTES (UINT64_C(5) << 30) /* of S3's CopyObject */
 
 /* ---- is it a backup? ---- */
 
@@ -93,9 +94,12 @@ static bool copy_through(struct backup_write *w, const char *from, const char *t
     return ok;
 }
 
-static bool copy_object(struct backup_write *w, const char *from, const char *to,
+static bool copy_object(struct backup_write *w, const char *from, uint64_t size, const char *to,
                         struct store_info *info, struct err *err)
 {
+    uint64_t most = w->opt.copy_max_bytes == 0 ? COPY_MAX_BYTES : w->opt.copy_max_bytes;
+    if (size > most)
+        return copy_through(w, from, to, info, err);
     if (w->opt.store->ops->copy(w->opt.store, from, to, info, w->opt.call, err))
         return true;
     return err->code == ERR_UNSUPPORTED && copy_through(w, from, to, info, err);
@@ -111,7 +115,7 @@ static bool copy_temporaries(struct backup_write *w, struct err *err)
         if (!w->begun[i].temporary)
             continue;
         backup_write_partition_key(w, i, key);
-        if (!copy_object(w, w->begun[i].key, key, &info, err))
+        if (!copy_object(w, w->begun[i].key, part->stored_size, key, &info, err))
             return false;
         if (info.size != part->stored_size)
             return err_set(err, ERR_CORRUPT, "%s: the store's copy has another size", key);

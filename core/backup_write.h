@@ -31,6 +31,7 @@ struct backup_write_options {
     const char *label;        /* copied */
     uint64_t partition_bytes; /* target size of a partition's members */
     int64_t stall_ms;         /* what does not move for so long fails the backup; 0: no limit */
+    uint64_t copy_max_bytes;  /* larger objects the store cannot copy; 0: S3's limit, 5 GiB */
     const struct call *call;  /* for all work; borrowed until free */
 };
 

@@ -135,7 +135,11 @@ struct handle *new_handle(struct fs *fs, struct node *node, int flags, pid_t pid
 void new_handle_enter_locked(struct handle *h);
 /* One that was never entered. NULL is allowed. */
 void new_handle_drop(struct fs *fs, struct handle *h);
-/* Ends a tar stream that nobody will finish, and waits for its reader. NULL is allowed. */
+/* With the backup's lock held: somebody writes into F, or has done so; true for the last of them.
+ * What nobody writes may be packed. */
+void new_file_enter_locked(struct new_file *f);
+bool new_file_leave_locked(struct new_file *f);
+/* Ends a tar stream that nobody will finish; its reader ends on its own. NULL is allowed. */
 void tar_stream_end(struct tar_stream *s);
 /* Has the stream been read to its end, soundly? */
 bool tar_stream_done(struct tar_stream *s, struct err *err);

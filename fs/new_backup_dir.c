@@ -158,20 +158,40 @@ static bool new_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
     return true;
 }
 
+/* With the lock held: what is to be cut, with a reference and entered as a writer's; NULL with the
+ * reason. */
+static struct staged *begin_set_size(struct new_file *f, struct err *err)
+{
+    if (!new_backup_alive_locked(f->backup, err))
+        return NULL;
+    if (f->type != S_IFREG || f->tar)
+        err_set(err, ERR_INVALID, "its size is what is written to it");
+    else if (f->final)
+        err_set(err, ERR_BUSY, "a file that is archived already cannot change");
+    if (f->type != S_IFREG || f->tar || f->final)
+        return NULL;
+    new_file_enter_locked(f);
+    return staged_ref(f->staged);
+}
+
+/* Giving up a large file's space takes a while: not under the lock. */
 static bool set_size(struct new_file *f, uint64_t size, struct err *err)
 {
-    if (size == f->size)
-        return true;
-    if (f->type != S_IFREG || f->tar)
-        return err_set(err, ERR_INVALID, "its size is what is written to it");
-    if (f->final)
-        return err_set(err, ERR_BUSY, "a file that is archived already cannot change");
-    if (ftruncate(f->staged->fd, (off_t)size) != 0)
-        return err_sys(err, errno, "cannot change the size of a staged file");
-    if (f->queued)
-        f->backup->queued_bytes += size - f->size;
-    f->size = size;
-    return true;
+    struct new_backup *nb = f->backup;
+    pthread_mutex_lock(&nb->lock);
+    bool same = size == f->size;
+    struct staged *staged = same ? NULL : begin_set_size(f, err);
+    pthread_mutex_unlock(&nb->lock);
+    if (staged == NULL)
+        return same;
+    bool ok = ftruncate(staged->fd, (off_t)size) == 0 ||
+              err_sys(err, errno, "cannot change the size of a staged file");
+    staged_unref(staged);
+    pthread_mutex_lock(&nb->lock);
+    f->size = ok ? size : f->size;
+    (void)new_file_leave_locked(f);
+    pthread_mutex_unlock(&nb->lock);
+    return ok;
 }
 
 static bool is_as_it_was(const struct new_file *f, const struct fs_setattr *set)
@@ -189,10 +209,10 @@ static bool new_setattr(struct fs *fs, struct node *node, const struct fs_setatt
 {
     (void)handle;
     struct new_file *f = node->data;
+    if (set->set_size && !set_size(f, set->size, err))
+        return new_backup_lacks(f->backup, err);
     pthread_mutex_lock(&f->backup->lock);
     bool ok = new_backup_alive_locked(f->backup, err);
-    bool lacks = ok && set->set_size && !set_size(f, set->size, err);
-    ok = ok && !lacks;
     if (ok && f->final && !is_as_it_was(f, set))
         ok =
             err_set(err, ERR_BUSY,
@@ -209,8 +229,6 @@ static bool new_setattr(struct fs *fs, struct node *node, const struct fs_setatt
         f->gid = set->gid == (gid_t)-1 ? f->gid : set->gid;
     }
     pthread_mutex_unlock(&f->backup->lock);
-    if (lacks)
-        return new_backup_lacks(f->backup, err);
     return ok && new_getattr(fs, node, out, call, err);
 }
 

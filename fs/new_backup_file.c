@@ -95,14 +95,28 @@ static void join(struct tar_stream *s)
     s->joined = true;
 }
 
+static void end_job(void *arg)
+{
+    struct tar_stream *s = arg;
+    struct new_backup *nb = s->backup;
+    join(s);
+    free(s);
+    new_backup_unref(nb);
+}
+
+/* The reader may hang in a store for a while, and this thread may be one that receives requests (a
+ * forget): so the pool waits for it, and the end of the mount for the pool. */
 void tar_stream_end(struct tar_stream *s)
 {
+    struct err ignored = ERR_INIT;
     if (s == NULL)
         return;
     if (s->pipe != NULL)
         sink_close(s->pipe); /* without finish: the reader sees a stream that broke off */
-    join(s);
-    free(s);
+    struct fs *fs = s->backup->fs;
+    new_backup_ref(s->backup);
+    if (cancel_fired(&fs->stop) || !pool_submit(fs->opt.pool, end_job, s, &ignored))
+        end_job(s);
 }
 
 bool tar_stream_done(struct tar_stream *s, struct err *err)
@@ -182,6 +196,35 @@ static bool tar_close(struct new_file *f, const char *name, struct err *err)
     pthread_mutex_unlock(&nb->lock);
     waiter_end(&w);
     return ok;
+}
+
+/* ---- writers ---- */
+
+void new_file_enter_locked(struct new_file *f)
+{
+    struct new_backup *nb = f->backup;
+    f->writers++;
+    nb->writers++;
+    if (f->queued) { /* it may change once more */
+        f->queued = false;
+        nb->queued--;
+        nb->queued_bytes -= f->size;
+    }
+}
+
+bool new_file_leave_locked(struct new_file *f)
+{
+    struct new_backup *nb = f->backup;
+    nb->writers--;
+    pthread_cond_broadcast(&nb->changed);
+    if (--f->writers > 0)
+        return false;
+    if (!f->tar && !f->final && nb->kind == NEW_TREE && !f->queued && f->listed) {
+        f->queued = true;
+        nb->queued++;
+        nb->queued_bytes += f->size;
+    }
+    return true;
 }
 
 /* ---- handles ---- */
@@ -334,17 +377,10 @@ static void new_release(struct fs *fs, struct handle *h)
     bool last = false;
     pthread_mutex_lock(&nb->lock);
     if (w->writable) {
-        last = --f->writers == 0;
-        nb->writers--;
         nb->unclosed -= !w->closed;
-        pthread_cond_broadcast(&nb->changed);
+        last = new_file_leave_locked(f);
     }
     bool broken = last && f->tar && f->stream != NULL && !f->stream->sealed;
-    if (last && !f->tar && !f->final && nb->kind == NEW_TREE && !f->queued && f->listed) {
-        f->queued = true;
-        nb->queued++;
-        nb->queued_bytes += f->size;
-    }
     bool alive = !nb->failed && !nb->committed;
     pthread_mutex_unlock(&nb->lock);
     if (broken && alive) {
@@ -379,18 +415,10 @@ struct handle *new_handle(struct fs *fs, struct node *node, int flags, pid_t pid
 void new_handle_enter_locked(struct handle *h)
 {
     struct new_writer *w = (struct new_writer *)h;
-    struct new_file *f = file_of(h);
-    struct new_backup *nb = f->backup;
     if (!w->writable)
         return;
-    f->writers++;
-    nb->writers++;
-    nb->unclosed++;
-    if (f->queued) { /* it may change once more */
-        f->queued = false;
-        nb->queued--;
-        nb->queued_bytes -= f->size;
-    }
+    new_file_enter_locked(file_of(h));
+    file_of(h)->backup->unclosed++;
 }
 
 void new_handle_drop(struct fs *fs, struct handle *h)

@@ -156,6 +156,41 @@ static void test_tablespace_and_one_place(void **state)
     backup_env_end(&e);
 }
 
+struct copies {
+    unsigned inside, through;
+};
+
+static void count_copies(void *arg, const char *op, const char *key)
+{
+    struct copies *c = arg;
+    c->inside += strcmp(op, "copy") == 0;
+    c->through += strcmp(op, "get") == 0 && strstr(key, BACKUP_TEMP_PREFIX) != NULL;
+}
+
+/* What is larger than the store can copy goes through this host. */
+static void test_large_copies(void **state)
+{
+    static const uint64_t most[] = {0, 1 << 20};
+    struct err err = ERR_INIT;
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct backup_env e;
+        struct copies copies = {.inside = 0};
+        begin(&e, "bulk=6000000", false, 2); /* without a label all is temporary */
+        e.opt.partition_bytes = 3 << 20;
+        e.opt.copy_max_bytes = most[i];
+        struct backup_write *w = backup_env_writer(&e);
+        assert_ok(backup_env_tree(&e, w, "cluster", &err), &err);
+        fault_set_hook(e.faults, count_copies, &copies);
+        commit(w);
+        fault_set_hook(e.faults, NULL, NULL);
+        assert_true(i == 0 ? copies.inside >= 2 : copies.through >= 2);
+        assert_true(i == 0 ? copies.through == 0 : copies.inside < 2);
+        backup_env_check(&e, "cluster");
+        backup_env_end(&e);
+    }
+}
+
 /* Members and bytes of a partition are limited; a larger member goes alone. */
 static void test_partitions(void **state)
 {
@@ -456,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_tree),
         cmocka_unit_test(test_tree_without_label),
         cmocka_unit_test(test_tablespace_and_one_place),
+        cmocka_unit_test(test_large_copies),
         cmocka_unit_test(test_partitions),
         cmocka_unit_test(test_refused_streams),
         cmocka_unit_test(test_refused_members),
