@@ -9,9 +9,13 @@
  * directory called LABEL.partial, its rename to LABEL. Everything that goes wrong before fails the
  * backup for good: nothing of it stays in the archive, and it can only be removed.
  *
- *     new_backup.c        life, commit, failure
- *     new_backup_dir.c    directories and their entries
- *     new_backup_file.c   open files
+ *     new_backup.c         life, failure
+ *     new_backup_top.c     as entries of basebackups/
+ *     new_backup_node.c    what there is in it, and its attributes
+ *     new_backup_dir.c     directories and their entries
+ *     new_backup_file.c    open files
+ *     new_backup_pack.c    files become members
+ *     new_backup_commit.c  completing it
  */
 #ifndef WALEFS_FS_NEW_BACKUP_H
 #define WALEFS_FS_NEW_BACKUP_H
@@ -20,6 +24,7 @@
 #include "fs/node.h"
 
 #define NEW_BACKUP_PARTIAL ".partial"
+#define NEW_BACKUP_MANIFEST "backup_manifest"
 
 enum new_kind { NEW_UNDECIDED, NEW_TARS, NEW_TREE };
 
@@ -96,6 +101,27 @@ void new_backups_free(struct fs *fs); /* after it */
 
 struct new_backup *new_backup_ref(struct new_backup *nb);
 void new_backup_unref(struct new_backup *nb);
+/* Takes it out of the tree: what is open stays until it is released. */
+void new_backup_leave_tree(struct new_backup *nb);
+
+/* A node that is new: the kernel makes a name only when a lookup has not found it, one at a time.
+ * A reference. */
+struct node *new_node_make(struct new_backup *nb, struct node *parent, const char *name,
+                           const struct node_ops *ops, mode_t type, mode_t mode, struct err *err);
+/* It belongs to the backup's tree from now on, and H, if any, is a handle of it. */
+bool new_node_keep(struct new_backup *nb, struct node *node, struct handle *h, struct err *err);
+/* With nb->lock held: it does not any more. The reference that the tree had is the caller's; NULL
+ * when it had none. */
+struct node *new_node_take_out(struct new_backup *nb, struct node *node);
+void new_node_forget(struct new_backup *nb, struct node *node);
+/* Its attributes, for a reply that counts a lookup. */
+bool new_node_give(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
+                   struct err *err);
+bool new_node_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
+                      const struct call *call, struct err *err);
+bool new_node_setattr(struct fs *fs, struct node *node, const struct fs_setattr *set,
+                      struct handle *handle, struct fs_entry *out, const struct call *call,
+                      struct err *err);
 
 /* The backup has failed for REASON: it is logged, uploads end, what was stored is removed in the
  * background. Returns false, with ERR = REASON. */
@@ -118,8 +144,9 @@ bool new_backup_begin_commit(struct new_backup *nb, struct err *err);
 /* After that: packs what is staged, and commits. */
 bool new_backup_commit(struct new_backup *nb, struct err *err);
 
-/* NODE's file becomes a member now. */
-bool new_backup_pack(struct new_backup *nb, struct node *node, struct err *err);
+/* NODE becomes a member now, with the right to use W, unless it is one. */
+bool new_backup_pack_with(struct new_backup *nb, struct backup_write *w, struct node *node,
+                          struct err *err);
 /* Packs the oldest closed files while there are too many; or ALL that are closed. */
 bool new_backup_pack_some(struct new_backup *nb, bool all, struct err *err);
 

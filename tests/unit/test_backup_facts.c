@@ -312,6 +312,10 @@ static void each_file_is_visited(void **state)
     (void)close(fd);
 }
 
+#define SHORT_SUM                                                          \
+    "{ \"Path\": \"a\", \"Size\": 1, \"Checksum-Algorithm\": \"CRC32C\", " \
+    "\"Checksum\": \"1\" }\n]\n"
+
 static void lines_that_are_not_understood_are_refused(void **state)
 {
     static const char *const lines[] = {
@@ -323,8 +327,7 @@ static void lines_that_are_not_understood_are_refused(void **state)
         "{ \"Encoded-Path\": \"6\", \"Size\": 1 }\n]\n",
         "{ \"Encoded-Path\": \"6100\", \"Size\": 1 }\n]\n",
         "{ \"Encoded-Path\": \"61-1\", \"Size\": 1 }\n]\n",
-        "{ \"Path\": \"a\", \"Size\": 1, \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"1\" "
-        "}\n]\n",
+        SHORT_SUM,
         "nonsense\n]\n",
         "{ \"Path\": \"a\", \"Size\": 1 }\n",
         "{ \"Path\": \"a\", \"Size\": 1 }",

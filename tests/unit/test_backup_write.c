@@ -157,7 +157,7 @@ static void test_tablespace_and_one_place(void **state)
 }
 
 struct copies {
-    unsigned inside, through;
+    _Atomic unsigned inside, through;
 };
 
 static void count_copies(void *arg, const char *op, const char *key)
@@ -175,7 +175,7 @@ static void test_large_copies(void **state)
     (void)state;
     for (size_t i = 0; i < 2; i++) {
         struct backup_env e;
-        struct copies copies = {.inside = 0};
+        struct copies copies = {0, 0};
         begin(&e, "bulk=6000000", false, 2); /* without a label all is temporary */
         e.opt.partition_bytes = 3 << 20;
         e.opt.copy_max_bytes = most[i];
