@@ -24,6 +24,7 @@ enum metric_work {
     WORK_ALLOCATE,
     WORK_READLINK,
     WORK_SYMLINK,
+    WORK_LINK,
     WORK_MKDIR,
     WORK_RMDIR,
     WORK_UNLINK,

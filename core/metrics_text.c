@@ -31,16 +31,16 @@ void metrics_single(FILE *out, const char *name, const char *type, const char *h
 /* ---- work ---- */
 
 static const char *const work_names[WORK_KINDS] = {
-    [WORK_LOOKUP] = "lookup",    [WORK_GETATTR] = "getattr",   [WORK_SETATTR] = "setattr",
-    [WORK_CREATE] = "create",    [WORK_OPEN] = "open",         [WORK_READ] = "read",
-    [WORK_WRITE] = "write",      [WORK_CLOSE] = "close",       [WORK_FSYNC] = "fsync",
-    [WORK_RELEASE] = "release",  [WORK_ALLOCATE] = "allocate", [WORK_READLINK] = "readlink",
-    [WORK_SYMLINK] = "symlink",  [WORK_MKDIR] = "mkdir",       [WORK_RMDIR] = "rmdir",
-    [WORK_UNLINK] = "unlink",    [WORK_RENAME] = "rename",     [WORK_OPENDIR] = "opendir",
-    [WORK_READDIR] = "readdir",  [WORK_XATTR] = "xattr",       [WORK_GET] = "GET",
-    [WORK_PUT] = "PUT",          [WORK_POST] = "POST",         [WORK_DELETE] = "DELETE",
-    [WORK_ENCRYPT] = "encrypt",  [WORK_DECRYPT] = "decrypt",   [WORK_ARCHIVE] = "wal",
-    [WORK_BACKUP] = "basebackup"};
+    [WORK_LOOKUP] = "lookup",   [WORK_GETATTR] = "getattr",   [WORK_SETATTR] = "setattr",
+    [WORK_CREATE] = "create",   [WORK_OPEN] = "open",         [WORK_READ] = "read",
+    [WORK_WRITE] = "write",     [WORK_CLOSE] = "close",       [WORK_FSYNC] = "fsync",
+    [WORK_RELEASE] = "release", [WORK_ALLOCATE] = "allocate", [WORK_READLINK] = "readlink",
+    [WORK_SYMLINK] = "symlink", [WORK_LINK] = "link",         [WORK_MKDIR] = "mkdir",
+    [WORK_RMDIR] = "rmdir",     [WORK_UNLINK] = "unlink",     [WORK_RENAME] = "rename",
+    [WORK_OPENDIR] = "opendir", [WORK_READDIR] = "readdir",   [WORK_XATTR] = "xattr",
+    [WORK_GET] = "GET",         [WORK_PUT] = "PUT",           [WORK_POST] = "POST",
+    [WORK_DELETE] = "DELETE",   [WORK_ENCRYPT] = "encrypt",   [WORK_DECRYPT] = "decrypt",
+    [WORK_ARCHIVE] = "wal",     [WORK_BACKUP] = "basebackup"};
 
 static const struct {
     const char *total, *seconds, *label;

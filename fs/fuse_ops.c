@@ -454,9 +454,13 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, co
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
 {
     (void)ino;
+    struct fuse_server *server = server_of(req);
+    struct request r;
     struct err err = ERR_INIT;
-    (void)fs_link(fs_of(req), parent, name, &err);
-    fail(req, "make the hard link", parent, name, &err);
+    begin(req, &r, WORK_LINK, false);
+    (void)fs_link(server->opt.fs, parent, name, &err);
+    fail(req, &r, "make the hard link", parent, name, &err);
+    end(server, &r);
 }
 
 /* ---- directories ---- */
