@@ -46,8 +46,8 @@ struct check {
     bool quiet, deep;
     enum check_result worst;
     FILE *out;
-    struct cancel cancel; /* fired by a signal */
-    struct call call;     /* of everything that waits */
+    struct cancel cancel;  /* fired by a signal */
+    struct call call;      /* of everything that waits */
     struct aws_cred *cred; /* NULL for a directory */
     struct store *store;
     struct openpgp *pgp;
