@@ -297,6 +297,24 @@ static bool check_partitions(const struct backup_info *info, const struct backup
                    info->name, info->partition_count, n);
 }
 
+/* What nobody reads of the tree would not tell its readers of damage: see partition.h. */
+static bool find_tails(struct backup_content *c, struct err *err)
+{
+    c->tails = calloc(c->index->partition_count, sizeof(*c->tails));
+    if (c->tails == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    for (uint32_t i = 0; i < backup_tree_count(c->tree); i++) {
+        const struct tree_entry *e = backup_tree_at(c->tree, i);
+        const struct member *m =
+            tree_entry_is_dir(e) ? NULL : backup_index_data_of(c->index, e->facts);
+        if (m == NULL || m->size == 0)
+            continue;
+        uint64_t *tail = &c->tails[m->partition], last = m->offset + m->size - 1;
+        *tail = last > *tail ? last : *tail;
+    }
+    return true;
+}
+
 struct backup_content *backup_load(const struct backup_set_options *options,
                                    const struct backup_info *info, const struct call *call,
                                    struct err *err)
@@ -312,7 +330,7 @@ struct backup_content *backup_load(const struct backup_set_options *options,
         c->index = get_index(&l, &c->objects, err);
     if (c->index != NULL)
         c->tree = backup_tree_new(c->index, err);
-    if (c->tree != NULL)
+    if (c->tree != NULL && find_tails(c, err))
         return c;
     backup_content_free(c);
     return NULL;
@@ -322,6 +340,7 @@ void backup_content_free(struct backup_content *c)
 {
     if (c == NULL)
         return;
+    free(c->tails);
     backup_tree_free(c->tree);
     backup_index_free(c->index);
     backup_objects_free(&c->objects);

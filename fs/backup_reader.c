@@ -61,7 +61,13 @@ static void reader_release(struct fs *fs, struct handle *handle)
     free(r);
 }
 
-static const struct handle_ops reader_ops = {.read = reader_read, .release = reader_release};
+static bool reader_reads(const struct handle *handle, const struct partition *p)
+{
+    return ((const struct reader *)handle)->partition == p;
+}
+
+static const struct handle_ops reader_ops = {
+    .read = reader_read, .reads = reader_reads, .release = reader_release};
 
 static struct reader *make_reader(struct fs *fs, struct node *node, struct err *err)
 {
@@ -89,7 +95,7 @@ struct handle *backup_reader_new(struct fs *fs, struct node *node, struct backup
     if (size == 0)
         return &r->base;
     r->partition = backup_partition(b, content, partition, err);
-    if (r->partition != NULL) {
+    if (r->partition != NULL && partition_check(r->partition, err)) {
         r->base.verified = partition_verified(r->partition);
         return &r->base;
     }

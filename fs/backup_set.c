@@ -28,7 +28,9 @@ struct backup_set *backup_set_new(const struct backup_set_options *options, stru
                                                   .pgp = options->pgp,
                                                   .pool = options->pool,
                                                   .dir = options->dir,
-                                                  .cache_bytes = options->cache_bytes};
+                                                  .cache_bytes = options->cache_bytes,
+                                                  .damaged = options->damaged,
+                                                  .damaged_arg = options->damaged_arg};
     struct backup_set *set = calloc(1, sizeof(*set));
     if (set == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
@@ -245,15 +247,18 @@ const struct backup_content *backup_content(struct backup *b, const struct call 
     return content;
 }
 
+static struct partition_object object_at(const struct backup_content *content, size_t index)
+{
+    return (struct partition_object){.key = content->objects.objects[index].key,
+                                     .index = &content->index->partitions[index],
+                                     .held_from = content->tails[index]};
+}
+
 struct partition *backup_partition(struct backup *b, const struct backup_content *content,
                                    size_t index, struct err *err)
 {
-    const struct backup_index *i = content->index;
-    bool last = index + 1 == i->partition_count;
-    const struct partition_source source = {
-        .key = content->objects.objects[index].key,
-        .index = &i->partitions[index],
-        .next_key = last ? NULL : content->objects.objects[index + 1].key,
-        .next = last ? NULL : &i->partitions[index + 1]};
+    struct partition_source source = {.object = object_at(content, index)};
+    if (index + 1 < content->index->partition_count)
+        source.next = object_at(content, index + 1);
     return partition_open(b->set->partitions, &source, err);
 }

@@ -21,6 +21,9 @@ struct backup_set_options {
     const char *dir; /* where anonymous files and kept indexes go */
     uint64_t cache_bytes;
     bool writable;
+    /* Told of partitions that were found damaged, as partition.h says. */
+    void (*damaged)(void *arg, const struct partition *p);
+    void *damaged_arg;
 };
 
 struct backup_set *backup_set_new(const struct backup_set_options *options, struct err *err);
@@ -38,6 +41,7 @@ struct backup_content {
     struct backup_objects objects;
     struct backup_index *index;
     struct backup_tree *tree;
+    uint64_t *tails; /* of each partition: where the last byte lies that the tree shows, or 0 */
 };
 
 /* The cache of decoded streams, which other parts of the tree share. */

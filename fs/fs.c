@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/log.h"
 #include "fs/backups.h"
 #include "fs/dumps.h"
 #include "fs/new_backup.h"
@@ -65,6 +66,52 @@ static bool root_list(struct fs *fs, struct dir *dir, const struct call *call, s
 static const struct node_ops root_ops = {
     .getattr = root_getattr, .lookup = root_lookup, .list = root_list};
 
+/* ---- damage ---- */
+
+static size_t count_readers(struct fs *fs, const struct partition *p, uint64_t *ids, size_t cap)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&fs->handles_lock);
+    for (const struct handle *h = fs->handles; h != NULL; h = h->next) {
+        if (h->ops->reads == NULL || !h->ops->reads(h, p))
+            continue;
+        if (n < cap)
+            ids[n] = h->node->id;
+        n++;
+    }
+    pthread_mutex_unlock(&fs->handles_lock);
+    return n;
+}
+
+/* What is open of a damaged partition; nobody can open more of it, and of a file that is not open
+ * the kernel asks anew. */
+static void on_damage(void *arg, const struct partition *p)
+{
+    struct fs *fs = arg;
+    uint64_t *ids = NULL;
+    size_t cap = 0, n = count_readers(fs, p, NULL, 0);
+    while (fs->invalidate != NULL && n > cap) { /* more may come meanwhile */
+        free(ids);
+        cap = n;
+        ids = calloc(cap, sizeof(*ids));
+        if (ids == NULL) {
+            log_error("out of memory: files of a damaged backup that are open may still be read "
+                      "from the kernel's cache");
+            return;
+        }
+        n = count_readers(fs, p, ids, cap);
+    }
+    for (size_t i = 0; i < n && i < cap; i++)
+        fs->invalidate(fs->invalidate_arg, ids[i]);
+    free(ids);
+}
+
+void fs_set_invalidate(struct fs *fs, fs_invalidate *invalidate, void *arg)
+{
+    fs->invalidate = invalidate;
+    fs->invalidate_arg = arg;
+}
+
 /* ---- life ---- */
 
 struct fs *fs_new(const struct fs_options *options, struct err *err)
@@ -95,7 +142,9 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
                                                .pool = options->pool,
                                                .dir = options->cache_dir,
                                                .cache_bytes = options->cache_bytes,
-                                               .writable = !options->read_only};
+                                               .writable = !options->read_only,
+                                               .damaged = on_damage,
+                                               .damaged_arg = fs};
     fs->inodes = inode_table_new(&root, err);
     fs->fetcher = fs->inodes == NULL ? NULL : fetcher_new(&fetch, err);
     fs->backup_set = fs->fetcher == NULL ? NULL : backup_set_new(&backups, err);

@@ -50,6 +50,12 @@ void fs_stop(struct fs *fs);
 /* After pool_free; no call may be under way. NULL is allowed. */
 void fs_free(struct fs *fs);
 
+/* Called with the number of an open file of which nothing that was read may be believed any more:
+ * the kernel is to forget what it keeps of it. In a thread that answers no request, without a lock;
+ * it may wait until reads of that file are answered. To be set before there are requests. */
+typedef void fs_invalidate(void *arg, uint64_t id);
+void fs_set_invalidate(struct fs *fs, fs_invalidate *invalidate, void *arg);
+
 /* What a lookup or getattr says. */
 struct fs_entry {
     uint64_t id;

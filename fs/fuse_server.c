@@ -91,6 +91,18 @@ static bool explain_mount_failure(const struct fuse_server *s, struct err *err)
               "be installed");
 }
 
+/* See fs_set_invalidate. A file that the kernel does not know any more is as good. */
+static void invalidate(void *arg, uint64_t id)
+{
+    struct fuse_server *s = arg;
+    struct err err = ERR_INIT;
+    int rc = fuse_lowlevel_notify_inval_inode(s->session, id, 0, 0);
+    if (rc == 0 || rc == -ENOENT || s->stopping)
+        return;
+    err_sys(&err, -rc, "the kernel keeps what it has of a damaged file");
+    log_error("%s", err.text);
+}
+
 struct fuse_server *fuse_server_new(const struct fuse_server_options *options, struct err *err)
 {
     struct fuse_server *s = calloc(1, sizeof(*s));
@@ -109,6 +121,7 @@ struct fuse_server *fuse_server_new(const struct fuse_server_options *options, s
         explain_mount_failure(s, err);
     } else {
         s->mounted = true;
+        fs_set_invalidate(s->opt.fs, invalidate, s);
         int fd = fuse_session_fd(s->session);
         if (s->wake_fd >= 0 && fuse_io_install(s) &&
             fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0)

@@ -31,7 +31,9 @@ struct fs {
     struct new_backup *new_backups; /* new_backups_lock: those that are being written */
     int64_t started_s;              /* what directories show as their time */
     pthread_mutex_t handles_lock;
-    struct handle *handles;        /* handles_lock */
+    struct handle *handles;    /* handles_lock */
+    fs_invalidate *invalidate; /* set once, before there are requests; may be NULL */
+    void *invalidate_arg;
     _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
 };
 
@@ -109,6 +111,8 @@ struct handle_ops {
     bool (*flush)(struct fs *, struct handle *, pid_t pid, const struct call *, struct err *);
     bool (*fsync)(struct fs *, struct handle *, const struct call *, struct err *);
     void (*release)(struct fs *, struct handle *);
+    /* Is what it reads of that partition? NULL: of none. */
+    bool (*reads)(const struct handle *, const struct partition *);
 };
 
 /* Open handles are in a list, since a mount can end while files are open: the kernel then releases

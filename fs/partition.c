@@ -58,7 +58,7 @@ void partition_cache_free(struct partition_cache *c)
         c->table = p->in_table;
         partition_unref_locked(p);
     }
-    pthread_mutex_unlock(&c->lock);
+    partition_unlock(c);
     free(c->kept);
     pthread_cond_destroy(&c->changed);
     pthread_mutex_destroy(&c->lock);
@@ -78,6 +78,18 @@ static void free_partition(struct partition *p)
     free(p);
 }
 
+void partition_unlock(struct partition_cache *c)
+{
+    struct partition *dead = c->dead;
+    c->dead = NULL;
+    pthread_mutex_unlock(&c->lock);
+    while (dead != NULL) {
+        struct partition *p = dead;
+        dead = p->in_table;
+        free_partition(p);
+    }
+}
+
 static bool copy_index(struct partition *p, const struct index_partition *from)
 {
     p->index = *from;
@@ -91,15 +103,25 @@ static bool copy_index(struct partition *p, const struct index_partition *from)
     return true;
 }
 
-static struct partition *new_partition(struct partition_cache *c, const char *key,
-                                       const struct index_partition *index, struct err *err)
+static size_t first_held_block(const struct partition *p, uint64_t held_from)
+{
+    uint64_t size = p->index.map.plain_size;
+    if (!p->index.encrypted)
+        return p->block_count;
+    if (size <= p->cache->opt.cache_bytes / HELD_SHARE)
+        return 0;
+    return (size_t)((held_from < size ? held_from : size - 1) / p->block_bytes);
+}
+
+static struct partition *new_partition(struct partition_cache *c,
+                                       const struct partition_object *object, struct err *err)
 {
     struct partition *p = calloc(1, sizeof(*p));
     if (p == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    const struct lzop_map *map = &index->map;
+    const struct lzop_map *map = &object->index->map;
     bool own_blocks = map->regular && map->block_size >= 4096 && map->block_size <= (1u << 20);
     p->cache = c;
     p->block_bytes = own_blocks ? map->block_size : PARTITION_BLOCK_BYTES;
@@ -109,10 +131,12 @@ static struct partition *new_partition(struct partition_cache *c, const char *ke
         free_partition(p);
         return NULL;
     }
-    p->key = strdup(key);
+    p->key = strdup(object->key);
     p->states = calloc(p->block_count + 1, 1);
-    if (p->key != NULL && p->states != NULL && copy_index(p, index))
+    if (p->key != NULL && p->states != NULL && copy_index(p, object->index)) {
+        p->held_block = first_held_block(p, object->held_from);
         return p;
+    }
     free_partition(p);
     err_set(err, ERR_NO_MEMORY, "out of memory");
     return NULL;
@@ -143,7 +167,8 @@ void partition_unref_locked(struct partition *p)
     while (p != NULL && --p->refs == 0) {
         struct partition *next = p->next;
         forget_blocks(p);
-        free_partition(p);
+        p->in_table = p->cache->dead;
+        p->cache->dead = p;
         p = next;
     }
 }
@@ -185,20 +210,21 @@ static void drop_idle(struct partition_cache *c)
 }
 
 /* With the lock held, which is given up for making one. A reference. */
-static struct partition *obtain(struct partition_cache *c, const char *key,
-                                const struct index_partition *index, struct err *err)
+static struct partition *obtain(struct partition_cache *c, const struct partition_object *object,
+                                struct err *err)
 {
-    struct partition *p = find(c, key, index->etag);
+    struct partition *p = find(c, object->key, object->index->etag);
     if (p != NULL)
         return partition_ref_locked(p);
     pthread_mutex_unlock(&c->lock);
-    struct partition *made = new_partition(c, key, index, err);
+    struct partition *made = new_partition(c, object, err);
     pthread_mutex_lock(&c->lock);
-    p = find(c, key, index->etag);
+    p = find(c, object->key, object->index->etag);
     if (made == NULL)
         return NULL;
     if (p != NULL) {
-        free_partition(made);
+        made->in_table = c->dead;
+        c->dead = made;
         return partition_ref_locked(p);
     }
     made->refs = 2; /* the table's, and the caller's */
@@ -213,15 +239,15 @@ struct partition *partition_open(struct partition_cache *c, const struct partiti
 {
     struct err ignored = ERR_INIT;
     pthread_mutex_lock(&c->lock);
-    struct partition *p = obtain(c, source->key, source->index, err);
-    if (p != NULL && p->next == NULL && source->next_key != NULL) {
-        struct partition *next = obtain(c, source->next_key, source->next, &ignored);
+    struct partition *p = obtain(c, &source->object, err);
+    if (p != NULL && p->next == NULL && source->next.key != NULL) {
+        struct partition *next = obtain(c, &source->next, &ignored);
         if (p->next == NULL)
             p->next = next;
         else
             partition_unref_locked(next);
     }
-    pthread_mutex_unlock(&c->lock);
+    partition_unlock(c);
     return p;
 }
 
@@ -232,7 +258,7 @@ void partition_close(struct partition *p)
     struct partition_cache *c = p->cache;
     pthread_mutex_lock(&c->lock);
     partition_unref_locked(p);
-    pthread_mutex_unlock(&c->lock);
+    partition_unlock(c);
 }
 
 /* ---- what is kept ---- */
@@ -312,8 +338,35 @@ bool partition_evict(struct partition_cache *c, bool anyway)
         partition_unref_locked(victims[i].partition);
     }
     pthread_cond_broadcast(&c->changed);
-    pthread_mutex_unlock(&c->lock);
+    partition_unlock(c);
     return true;
+}
+
+/* ---- damage ---- */
+
+bool partition_check(struct partition *p, struct err *err)
+{
+    pthread_mutex_lock(&p->cache->lock);
+    bool sound = !p->poisoned;
+    if (!sound)
+        *err = p->failure;
+    pthread_mutex_unlock(&p->cache->lock);
+    return sound;
+}
+
+/* What readers have been given lies in the file until they let go of it; nobody is given more. */
+void partition_drop_damaged(struct partition *p)
+{
+    struct partition_cache *c = p->cache;
+    pthread_mutex_lock(&c->lock);
+    while (p->pins != NULL)
+        pthread_cond_wait(&c->changed, &c->lock);
+    forget_blocks(p);
+    pthread_mutex_unlock(&c->lock);
+    (void)fallocate(p->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                    (off_t)(p->block_count * p->block_bytes));
+    if (c->opt.damaged != NULL)
+        c->opt.damaged(c->opt.damaged_arg, p);
 }
 
 /* ---- reading ---- */
@@ -336,6 +389,8 @@ static struct partition_stream *stream_for(struct partition *p, size_t block)
 {
     size_t reach = partition_is_seekable(p) ? REACH_BYTES / p->block_bytes : SIZE_MAX;
     struct partition_stream *best = NULL;
+    if (p->states[block] == BLOCK_HELD)
+        return p->holder;
     for (struct partition_stream *s = p->streams; s != NULL; s = s->next)
         if (!s->go_away && s->next_block <= block && block - s->next_block <= reach &&
             (best == NULL || s->next_block > best->next_block))
@@ -410,6 +465,8 @@ static void remove_pin(struct partition_pin *pin)
     while (*slot != pin)
         slot = &(*slot)->next;
     *slot = pin->next;
+    if (pin->partition->poisoned)
+        pthread_cond_broadcast(&pin->partition->cache->changed);
     partition_unref_locked(pin->partition);
 }
 
@@ -447,7 +504,7 @@ bool partition_read(struct partition *p, uint64_t offset, size_t size, int *fd, 
         want(p, s, pin->last);
     if (!ok)
         remove_pin(pin);
-    pthread_mutex_unlock(&c->lock);
+    partition_unlock(c);
     waiter_end(&w);
     if (ok) {
         *got = size;
@@ -467,6 +524,6 @@ void partition_done(struct partition_pin *pin)
     struct partition_cache *c = pin->partition->cache;
     pthread_mutex_lock(&c->lock);
     remove_pin(pin);
-    pthread_mutex_unlock(&c->lock);
+    partition_unlock(c);
     free(pin);
 }

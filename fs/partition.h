@@ -8,8 +8,12 @@
  * offsets starts a stream at its own block; an encrypted one is decoded from its start. A read near
  * the end of one partition starts the next one of the backup.
  *
- * A failure of verification at the end of a stream (OpenPGP's integrity check) makes every later
- * read of that partition fail with ERR_CORRUPT, and drops what was decoded. */
+ * lzop's checksums tell of accidents; that nobody has changed an encrypted object is known only
+ * when its end has come (OpenPGP's integrity check). So of an encrypted partition everything from
+ * held_from on is held back until the whole has passed, and one that is small beside the cache is
+ * held back altogether. Who has read all that the partition shows has therefore seen the verdict.
+ * When it is bad, every later read and partition_check fail with ERR_CORRUPT, what was decoded is
+ * dropped, and DAMAGED is told, so that what was served before can be taken back from caches. */
 #ifndef WALEFS_FS_PARTITION_H
 #define WALEFS_FS_PARTITION_H
 
@@ -27,6 +31,10 @@ struct partition_cache_options {
     struct pool *pool;
     const char *dir; /* where anonymous files go */
     uint64_t cache_bytes;
+    /* Called once for a partition that was found damaged, when all who were reading it have been
+     * answered; in a thread of the pool, without a lock. May be NULL. */
+    void (*damaged)(void *arg, const struct partition *p);
+    void *damaged_arg;
 };
 
 struct partition_cache *partition_cache_new(const struct partition_cache_options *options,
@@ -35,19 +43,24 @@ struct partition_cache *partition_cache_new(const struct partition_cache_options
 void partition_cache_stop(struct partition_cache *c);
 void partition_cache_free(struct partition_cache *c); /* after pool_free; NULL is allowed */
 
-/* What to open: one object, as its backup's index describes it, and the one that follows it
- * (NEXT_KEY NULL: none). All is copied. */
-struct partition_source {
+/* An object, as its backup's index describes it. */
+struct partition_object {
     const char *key;
     const struct index_partition *index;
-    const char *next_key;
-    const struct index_partition *next;
+    uint64_t held_from; /* of the plain stream: the last byte that anybody will read */
+};
+
+/* What to open, and what follows it in the backup (next.key NULL: nothing). All is copied. */
+struct partition_source {
+    struct partition_object object, next;
 };
 
 /* A reference to the shared partition of that key and etag; starts nothing. */
 struct partition *partition_open(struct partition_cache *c, const struct partition_source *source,
                                  struct err *err);
 void partition_close(struct partition *p); /* NULL is allowed */
+/* Fails with ERR_CORRUPT when damage has been found in it. Does not wait. */
+bool partition_check(struct partition *p, struct err *err);
 /* Is what was read of it known to be what was written? Blocks of a plain one have checksums each;
  * an encrypted one is sound when its end has come. */
 bool partition_verified(struct partition *p);

@@ -12,10 +12,14 @@
 enum block_state {
     BLOCK_ABSENT = 0,
     BLOCK_WRITING,
+    BLOCK_HELD, /* written, and not to be read before the whole partition has passed */
     BLOCK_PRESENT,
     BLOCK_READ, /* present, and a reader has had it: the first to go */
     BLOCK_GOING,
 };
+
+/* An encrypted partition of up to this share of the cache is held back altogether. */
+#define HELD_SHARE 16u
 
 /* One run over the object's bytes, from some block on: a job on the pool. */
 struct partition_stream {
@@ -33,13 +37,15 @@ struct partition_stream {
 
 struct partition {
     struct partition_cache *cache;
-    struct partition *in_table; /* the next one in the cache's table */
+    struct partition *in_table; /* the next one in the cache's table, or of those to be freed */
     unsigned refs;
     char *key;
     struct index_partition index; /* with a map of its own */
     int fd;
     size_t block_bytes, block_count;
-    unsigned char *states; /* enum block_state of each block */
+    size_t held_block;               /* the first that is held back; block_count: none */
+    struct partition_stream *holder; /* whose blocks are in state BLOCK_HELD */
+    unsigned char *states;           /* enum block_state of each block */
     struct partition_stream *streams;
     struct partition_pin *pins;
     struct partition *next; /* a reference: what follows in the backup */
@@ -69,8 +75,12 @@ struct partition_cache {
     struct partition *table; /* most recently opened first; a reference each */
     struct kept_block *kept;
     size_t kept_count, kept_cap;
-    uint64_t bytes;
+    uint64_t bytes;         /* of kept and of held blocks */
+    struct partition *dead; /* without references, to be freed without the lock */
 };
+
+/* Gives the lock back, and closes the files of partitions that nobody needs any more. */
+void partition_unlock(struct partition_cache *c);
 
 /* With the lock held. */
 struct partition *partition_ref_locked(struct partition *p);
@@ -86,6 +96,9 @@ bool partition_keep_block(struct partition *p, size_t i);
 /* Without it: makes room, if the cache is larger than it may be, or ANYWAY. False when nothing
  * could go. */
 bool partition_evict(struct partition_cache *c, bool anyway);
+
+/* Without the lock, after P was found damaged: drops what was decoded of it. */
+void partition_drop_damaged(struct partition *p);
 
 /* With the lock held: starts a stream at BLOCK (0 where the object is not seekable). */
 bool partition_stream_start(struct partition *p, size_t block, bool background, struct err *err);

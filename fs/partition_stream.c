@@ -32,6 +32,8 @@ struct run {
 static bool may_go_on(const struct run *r)
 {
     const struct partition_stream *s = r->stream;
+    if (s->next_block >= r->p->held_block) /* the verdict is near, and nobody reads on before it */
+        return r->p->states[s->next_block] != BLOCK_GOING;
     size_t left = r->p->block_count - s->next_block, least = r->between ? s->window / 2 : 1;
     least = least < left ? least : left;
     return s->limit >= s->next_block + (least > 0 ? least : 1) &&
@@ -57,7 +59,7 @@ static bool await_reader(struct run *r, struct err *err)
             waited = waiter_wait(&w);
         r->stream->waits = false;
         bool go = may_go_on(r);
-        alive = !r->stream->go_away && !cancel_fired(&c->stop) &&
+        alive = !r->stream->go_away && !r->p->poisoned && !cancel_fired(&c->stop) &&
                 now_ms() < r->stream->wanted_ms + IDLE_MS;
         pthread_mutex_unlock(&c->lock);
         waiter_end(&w);
@@ -68,17 +70,53 @@ static bool await_reader(struct run *r, struct err *err)
     return err_set(err, ERR_CANCELLED, "nobody reads on");
 }
 
-/* Takes the next block for writing, unless it is there already. */
+/* Takes the next block for writing, unless it is there already. What is held back is held by one
+ * stream, whose verdict counts for it. */
 static bool claim_block(struct run *r)
 {
     struct partition_cache *c = r->p->cache;
+    struct partition *p = r->p;
     size_t i = r->stream->next_block;
+    bool held = i >= p->held_block;
     pthread_mutex_lock(&c->lock);
-    r->writing = r->p->states[i] == BLOCK_ABSENT;
+    r->writing =
+        p->states[i] == BLOCK_ABSENT && (!held || p->holder == NULL || p->holder == r->stream);
     if (r->writing)
-        r->p->states[i] = BLOCK_WRITING;
+        p->states[i] = BLOCK_WRITING;
+    if (r->writing && held)
+        p->holder = r->stream;
     pthread_mutex_unlock(&c->lock);
     return r->writing;
+}
+
+/* With the lock held: block I has been written. */
+static bool keep_or_hold(struct run *r, size_t i)
+{
+    struct partition *p = r->p;
+    if (i < p->held_block)
+        return partition_keep_block(p, i);
+    p->states[i] = BLOCK_HELD;
+    p->cache->bytes += partition_block_size(p, i);
+    return true;
+}
+
+/* With the lock held, at the end of stream S: what it held back may be read if all of it is SOUND,
+ * and else is forgotten. False when there is no memory for that. */
+static bool let_go_of_held(struct partition_stream *s, bool sound)
+{
+    struct partition *p = s->partition;
+    bool kept = true;
+    if (p->holder != s)
+        return true;
+    for (size_t i = p->held_block; i < p->block_count; i++) {
+        if (p->states[i] != BLOCK_HELD)
+            continue;
+        p->states[i] = BLOCK_ABSENT;
+        p->cache->bytes -= partition_block_size(p, i);
+        kept = kept && (!sound || partition_keep_block(p, i));
+    }
+    p->holder = NULL;
+    return kept;
 }
 
 static void give_up_block(struct run *r)
@@ -106,7 +144,7 @@ static bool store_block(struct run *r, const void *data, size_t n, struct err *e
         return false;
     pthread_mutex_lock(&c->lock);
     if (r->writing)
-        kept = partition_keep_block(r->p, r->stream->next_block);
+        kept = keep_or_hold(r, r->stream->next_block);
     if (!kept)
         r->p->states[r->stream->next_block] = BLOCK_ABSENT;
     r->writing = false;
@@ -186,9 +224,6 @@ static bool run_whole(struct run *r, struct err *err)
     source_close(body);
     if (ok && r->pos != r->p->index.map.plain_size)
         return err_set(err, ERR_CORRUPT, "%s is shorter than its index says", r->p->key);
-    pthread_mutex_lock(&c->lock);
-    r->p->verified = r->p->verified || ok;
-    pthread_mutex_unlock(&c->lock);
     return ok;
 }
 
@@ -243,15 +278,23 @@ static void stream_job(void *arg)
     free(r.part);
     pthread_mutex_lock(&c->lock);
     remove_stream(s);
-    if (!ok && !r.idle) {
+    if (!let_go_of_held(s, ok))
+        ok = err_set(&err, ERR_NO_MEMORY, "out of memory");
+    p->verified = p->verified || (ok && p->index.encrypted);
+    bool damaged = !ok && err.code == ERR_CORRUPT && !p->poisoned;
+    if (!ok && !r.idle && !p->poisoned) {
         p->failures++;
         p->failure = err;
-        p->poisoned = p->poisoned || err.code == ERR_CORRUPT;
+        p->poisoned = damaged;
     }
     pthread_cond_broadcast(&c->changed);
-    partition_unref_locked(p);
     pthread_mutex_unlock(&c->lock);
     free(s);
+    if (damaged)
+        partition_drop_damaged(p);
+    pthread_mutex_lock(&c->lock);
+    partition_unref_locked(p);
+    partition_unlock(c);
 }
 
 /* A decryption that waits for its reader holds a gpg process: a few may, those wanted last. */

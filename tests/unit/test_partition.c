@@ -21,6 +21,7 @@
 
 #define MIB (1u << 20)
 #define PLAIN (40u * MIB + 12345)
+#define HELD_FROM (PLAIN - 3u * MIB) /* the last byte of the last member, say */
 #define USER "partition@example.org"
 
 static struct test_home home;
@@ -38,6 +39,16 @@ struct env {
     struct pool *pool;
     struct partition_cache *cache;
 };
+
+static _Atomic(const struct partition *) damaged;
+static _Atomic unsigned damage_calls;
+
+static void on_damage(void *arg, const struct partition *p)
+{
+    (void)arg;
+    damaged = p;
+    damage_calls++;
+}
 
 static int make_objects(void **state)
 {
@@ -84,7 +95,10 @@ static struct env begin(uint64_t cache_bytes)
                                                     .pgp = e.pgp,
                                                     .pool = e.pool,
                                                     .dir = "/var/tmp",
-                                                    .cache_bytes = cache_bytes};
+                                                    .cache_bytes = cache_bytes,
+                                                    .damaged = on_damage};
+    damage_calls = 0;
+    damaged = NULL;
     e.cache = partition_cache_new(&options, &err);
     assert_non_null(e.cache);
     for (int i = 0; i < 2; i++)
@@ -124,7 +138,8 @@ static struct partition *open_it(struct env *e, int kind)
     const char *key = kind == 0 ? "plain1" : "gpg1", *next_key = kind == 0 ? "plain2" : "gpg2";
     const struct index_partition p = index_of(e, key, kind), next = index_of(e, next_key, kind);
     const struct partition_source source = {
-        .key = key, .index = &p, .next_key = next_key, .next = &next};
+        .object = {.key = key, .index = &p, .held_from = HELD_FROM},
+        .next = {.key = next_key, .index = &next, .held_from = HELD_FROM}};
     struct partition *part = partition_open(e->cache, &source, &err);
     assert_non_null(part);
     return part;
@@ -278,6 +293,130 @@ static void damage_is_never_handed_out(void **state)
     }
 }
 
+/* Where the cache makes the difference: of a large partition the end is held back, of a small one
+ * all. */
+#define LARGE_CACHE (1024u * MIB)
+#define SMALL_CACHE (256u * MIB)
+
+/* The last bytes of an encrypted object are its integrity check. Whoever reads what is held back
+ * never has it from an object that fails, be the verdict as late as it may. */
+static void the_end_is_never_served_before_the_verdict(void **state)
+{
+    (void)state;
+    char *bad = malloc(coded[1].len);
+    memcpy(bad, coded[1].data, coded[1].len);
+    bad[coded[1].len - 1] ^= 1;
+    for (int i = 0; i < 12; i++) {
+        struct env e = begin(i % 2 == 0 ? SMALL_CACHE : LARGE_CACHE);
+        mem_set(e.mem, "gpg1", bad, coded[1].len, NULL, 0);
+        struct partition *p = open_it(&e, 1);
+        assert_true(partition_check(p, &err));
+        if (i % 2 == 0) /* what comes before it is served as it comes */
+            for (uint64_t pos = 0; pos < HELD_FROM - MIB && check(p, pos, MIB); pos += MIB) {
+            }
+        assert_false(check(p, HELD_FROM, 1));
+        assert_int_equal(err.code, ERR_CORRUPT);
+        assert_false(check(p, 0, 1));
+        assert_int_equal(err.code, ERR_CORRUPT);
+        assert_false(partition_check(p, &err));
+        assert_int_equal(err.code, ERR_CORRUPT);
+        for (unsigned n = 0; damage_calls == 0; n++) {
+            assert_true(n < 10000);
+            (void)usleep(1000);
+        }
+        assert_ptr_equal(damaged, p);
+        partition_close(p);
+        end(&e);
+        assert_int_equal(damage_calls, 1);
+    }
+    free(bad);
+}
+
+struct last_read {
+    _Atomic unsigned reads, stop_at;
+    _Atomic bool stopped;
+};
+
+static void on_read(void *arg, enum mem_op op, const char *key)
+{
+    struct last_read *l = arg;
+    if (op != MEM_READ || strcmp(key, "gpg1") != 0)
+        return;
+    if (++l->reads != l->stop_at)
+        return;
+    l->stopped = true;
+    while (l->stopped)
+        (void)usleep(1000);
+}
+
+/* The object's last bytes have not come yet. */
+static void what_is_held_back_waits(void **state)
+{
+    (void)state;
+    struct last_read l = {0};
+    for (int i = 0; i < 3; i++) {
+        struct env e = begin(i < 2 ? SMALL_CACHE : LARGE_CACHE);
+        struct partition *p = open_it(&e, 1);
+        struct partition_pin *pin;
+        int fd;
+        size_t got;
+        l.stop_at = i == 0 ? 0 : l.reads; /* how many there are is counted first */
+        l.reads = 0;
+        mem_set_hook(e.mem, on_read, &l);
+        if (i < 2)
+            for (uint64_t pos = 0; pos < HELD_FROM - MIB; pos += MIB)
+                must_check(p, pos, MIB);
+        if (i > 0) {
+            bool stopped = false; /* it is asked for once more when all but the end is decoded */
+            for (unsigned n = 0; n < 2; n += stopped) {
+                const struct call soon = {.deadline_ms = now_ms() + 200};
+                stopped = l.stopped;
+                assert_false(
+                    partition_read(p, i == 1 ? HELD_FROM : 0, 1, &fd, &got, &pin, &soon, &err));
+                assert_int_equal(err.code, ERR_TIMEOUT);
+            }
+            l.stopped = false;
+        }
+        must_check(p, HELD_FROM, MIB);
+        must_check(p, PLAIN - 1, 1);
+        must_check(p, 0, 1);
+        assert_true(partition_verified(p));
+        mem_set_hook(e.mem, NULL, NULL);
+        partition_close(p);
+        end(&e);
+        assert_int_equal(damage_calls, 0);
+    }
+}
+
+/* A reader that holds what it was given keeps it; DAMAGED is told when it has let go. */
+static void readers_are_done_before_damage_is_told(void **state)
+{
+    (void)state;
+    struct env e = begin(SMALL_CACHE);
+    struct partition_pin *pin;
+    int fd;
+    size_t got;
+    char *bad = malloc(coded[1].len), first[100];
+    memcpy(bad, coded[1].data, coded[1].len);
+    bad[coded[1].len - 1] ^= 1;
+    mem_set(e.mem, "gpg1", bad, coded[1].len, NULL, 0);
+    struct partition *p = open_it(&e, 1);
+    assert_true(partition_read(p, 0, sizeof(first), &fd, &got, &pin, &endless, &err));
+    assert_false(check(p, PLAIN - 1, 1));
+    (void)usleep(100000);
+    assert_int_equal(damage_calls, 0);
+    assert_int_equal(pread(fd, first, got, 0), sizeof(first));
+    assert_memory_equal(first, plain, sizeof(first));
+    partition_done(pin);
+    for (unsigned n = 0; damage_calls == 0; n++) {
+        assert_true(n < 10000);
+        (void)usleep(1000);
+    }
+    partition_close(p);
+    free(bad);
+    end(&e);
+}
+
 /* The kernel may keep what is known to be sound. */
 static void verified_when_the_end_has_come(void **state)
 {
@@ -356,6 +495,9 @@ int main(void)
         cmocka_unit_test(a_small_cache_is_enough),
         cmocka_unit_test(several_readers_share_one_stream),
         cmocka_unit_test(damage_is_never_handed_out),
+        cmocka_unit_test(the_end_is_never_served_before_the_verdict),
+        cmocka_unit_test(what_is_held_back_waits),
+        cmocka_unit_test(readers_are_done_before_damage_is_told),
         cmocka_unit_test(verified_when_the_end_has_come),
         cmocka_unit_test(another_object_under_the_key_is_not_mixed_in),
         cmocka_unit_test(a_failure_of_the_store_is_tried_again),
