@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/pipe.h"
 #include "core/spool.h"
+#include "core/sum.h"
 #include "fs/index_cache.h"
 
 #define SCAN_PIPE_BYTES (1u << 20)
@@ -19,6 +20,7 @@
 struct loading {
     const struct backup_set_options *opt;
     const char *name;
+    const struct backup_info *info;
     const struct call *call;
 };
 
@@ -82,9 +84,10 @@ static bool has_index(const struct backup_objects *objects, const char *key)
     return false;
 }
 
-/* True unless the store cannot be asked now; *INDEX stays NULL when one must be made. */
+/* True unless the store cannot be asked now; *INDEX stays NULL when one must be made. *OLD then is
+ * the one of other objects, if there is one. */
 static bool try_stored(const struct loading *l, const struct backup_objects *objects,
-                       struct backup_index **index, struct err *err)
+                       struct backup_index **index, struct backup_index **old, struct err *err)
 {
     char key[STORE_KEY_MAX];
     struct err why = ERR_INIT;
@@ -96,13 +99,12 @@ static bool try_stored(const struct loading *l, const struct backup_objects *obj
         *index = found;
         return true;
     }
-    size_t indexed = found == NULL ? 0 : found->partition_count;
-    backup_index_free(found);
-    if (indexed > objects->partition_count)
+    *old = found;
+    if (found != NULL && found->partition_count > objects->partition_count)
         return err_set(err, ERR_CORRUPT,
                        "%s: its index is of %zu partitions, and %zu are there (if that is right, "
                        "delete %s)",
-                       l->name, indexed, objects->partition_count, key);
+                       l->name, found->partition_count, objects->partition_count, key);
     if (found == NULL && why.code != ERR_CORRUPT && why.code != ERR_UNSUPPORTED &&
         why.code != ERR_ABSENT) {
         *err = why;
@@ -121,6 +123,7 @@ struct decoding {
     struct pipe *pipe;
     struct codec_facts facts;
     struct store_info info;
+    char sum[SUM_HEX];
     struct err err;
     bool ok;
 };
@@ -129,9 +132,10 @@ static void *decode_thread(void *arg)
 {
     struct decoding *d = arg;
     struct store *store = d->l->opt->store;
-    struct sink *out = pipe_sink(d->pipe, d->l->call);
+    struct sink *out = sum_sink(pipe_sink(d->pipe, d->l->call), d->sum, &d->err);
     struct source *body =
-        store->ops->get(store, d->key, 0, UINT64_MAX, &d->info, d->l->call, &d->err);
+        out == NULL ? NULL
+                    : store->ops->get(store, d->key, 0, UINT64_MAX, &d->info, d->l->call, &d->err);
     d->ok = body != NULL && codec_decode(d->l->opt->pgp, body, out, OPENPGP_BACKGROUND, &d->facts,
                                          d->l->call, &d->err);
     source_close(body);
@@ -139,9 +143,10 @@ static void *decode_thread(void *arg)
     return NULL;
 }
 
-/* Reads one partition to its end, decoding and scanning side by side. */
+/* Reads one partition to its end, decoding and scanning side by side. SUM is what its plain SHA-256
+ * must be, NULL when that is not known. */
 static bool scan_partition(const struct loading *l, struct backup_index *index,
-                           const struct backup_object *object, struct err *err)
+                           const struct backup_object *object, const char *sum, struct err *err)
 {
     struct decoding d = {.l = l, .key = object->key, .err = ERR_INIT};
     struct index_partition p = {.number = object->number, .stored_size = object->size};
@@ -168,6 +173,11 @@ static bool scan_partition(const struct loading *l, struct backup_index *index,
     added->encrypted = d.facts.encrypted;
     if (ok && d.ok && strcmp(d.info.etag, object->etag) != 0)
         return err_set(err, ERR_STALE, "%s: it was replaced meanwhile", object->key);
+    if (ok && d.ok && sum != NULL && strcmp(d.sum, sum) != 0)
+        return err_set(err, ERR_CORRUPT,
+                       "%s: this partition is not what the backup was written with: its SHA-256 "
+                       "differs from the sentinel's",
+                       object->key);
     if (ok && d.ok)
         return true;
     /* when the reader has given up, that is why the decoder failed too */
@@ -184,7 +194,9 @@ static struct backup_index *make_index(const struct loading *l,
         log_info("%s: its %zu partitions are read once to make its index", l->name,
                  objects->partition_count);
     for (size_t i = 0; ok && i < objects->partition_count; i++)
-        ok = scan_partition(l, index, &objects->objects[i], err);
+        ok =
+            scan_partition(l, index, &objects->objects[i],
+                           l->info->partition_count > 0 ? l->info->partition_sha256[i] : NULL, err);
     if (ok && backup_index_seal(index, err))
         return index;
     backup_index_free(index);
@@ -265,18 +277,55 @@ static void store_index(const struct loading *l, const struct backup_objects *ob
 
 /* ---- */
 
+static bool same_member(const struct member *a, const struct member *b)
+{
+    return strcmp(a->path, b->path) == 0 && strcmp(a->link, b->link) == 0 && a->type == b->type &&
+           a->partition == b->partition && a->offset == b->offset && a->size == b->size &&
+           a->mtime_s == b->mtime_s;
+}
+
+/* Objects change when an archive is copied, or encrypted for another key; what is in them does not.
+ */
+static bool same_content(const struct backup_index *a, const struct backup_index *b)
+{
+    bool same = a->partition_count == b->partition_count && a->count == b->count;
+    for (size_t i = 0; same && i < a->partition_count; i++)
+        same = a->partitions[i].number == b->partitions[i].number &&
+               a->partitions[i].map.plain_size == b->partitions[i].map.plain_size;
+    for (size_t i = 0; same && i < a->count; i++)
+        same = same_member(&a->members[i], &b->members[i]);
+    return same;
+}
+
+/* A new index, which must be of what OLD (NULL: there was none) was made of. */
+static struct backup_index *make_checked(const struct loading *l,
+                                         const struct backup_objects *objects,
+                                         const struct backup_index *old, struct err *err)
+{
+    struct backup_index *index = make_index(l, objects, err);
+    if (index == NULL || old == NULL || same_content(index, old))
+        return index;
+    backup_index_free(index);
+    err_set(err, ERR_CORRUPT,
+            "%s: its partitions are not those that were indexed: one was replaced (if that is "
+            "right, delete " BACKUP_PREFIX "%s/tar_partitions/" BACKUP_INDEX_NAME ")",
+            l->name, l->name);
+    return NULL;
+}
+
 static struct backup_index *get_index(const struct loading *l, const struct backup_objects *objects,
                                       struct err *err)
 {
-    struct backup_index *index = NULL;
-    if (!try_stored(l, objects, &index, err) || index != NULL)
-        return index;
-    index = kept_index(l, objects);
-    bool kept = index != NULL;
-    if (!kept)
-        index = make_index(l, objects, err);
-    if (index != NULL && (!kept || l->opt->writable))
-        store_index(l, objects, index);
+    struct backup_index *index = NULL, *old = NULL;
+    if (try_stored(l, objects, &index, &old, err) && index == NULL) {
+        index = kept_index(l, objects);
+        bool kept = index != NULL;
+        if (!kept)
+            index = make_checked(l, objects, old, err);
+        if (index != NULL && (!kept || l->opt->writable))
+            store_index(l, objects, index);
+    }
+    backup_index_free(old);
     return index;
 }
 
@@ -319,7 +368,7 @@ struct backup_content *backup_load(const struct backup_set_options *options,
                                    const struct backup_info *info, const struct call *call,
                                    struct err *err)
 {
-    const struct loading l = {.opt = options, .name = info->name, .call = call};
+    const struct loading l = {.opt = options, .name = info->name, .info = info, .call = call};
     struct backup_content *c = calloc(1, sizeof(*c));
     if (c == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");

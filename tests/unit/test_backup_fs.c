@@ -866,6 +866,37 @@ static void a_lost_partition_is_an_error(void **state)
     }
 }
 
+/* Nor is one that was replaced by another sound partition shown as if it had been written so: the
+ * sentinel's checksums tell, or the index that was made of the old one. */
+static void a_replaced_partition_is_an_error(void **state)
+{
+    static const char *const change[] = {
+        /* another one of the same backup */
+        "cp part_00000002.tar.lzo part_00000001.tar.lzo",
+        "cp part_00000002.tar.lzo part_00000001.tar.lzo && rm walefs-index.lzo",
+        /* without the sentinel's checksums, as WAL-E's backups are */
+        "cp part_00000002.tar.lzo part_00000001.tar.lzo && echo {} >../../" NAME
+            BACKUP_SENTINEL_SUFFIX,
+        /* the same files, with one byte changed */
+        "lzop -dc part_00000001.tar.lzo >t && printf x | dd conv=notrunc bs=1 seek=700000 "
+        "status=none of=t && lzop -c <t >part_00000001.tar.lzo && rm t walefs-index.lzo",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(change) / sizeof(change[0]); i++) {
+        begin("label bulk=16000000");
+        must_back_up("x");
+        unmount_fs(false);
+        backup_env_run(&env, "cd '%s'/" BACKUP_DIR "/tar_partitions && %s", env.files.dir,
+                       change[i]);
+        mount_fs(i % 2 == 0, false);
+        if (walk(backups, NAME "/pgdata/PG_VERSION") != 0)
+            fail_msg("not noticed: %s", change[i]);
+        assert_int_equal(fs_errno(&err), EIO);
+        assert_non_null(strstr(err.text, "partition"));
+        end();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -889,6 +920,7 @@ int main(void)
         cmocka_unit_test(an_index_that_does_not_fit_is_not_trusted),
         cmocka_unit_test(a_read_only_mount_stores_nothing),
         cmocka_unit_test(a_lost_partition_is_an_error),
+        cmocka_unit_test(a_replaced_partition_is_an_error),
     };
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
