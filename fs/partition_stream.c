@@ -282,6 +282,8 @@ static void stream_job(void *arg)
         ok = err_set(&err, ERR_NO_MEMORY, "out of memory");
     p->verified = p->verified || (ok && p->index.encrypted);
     bool damaged = !ok && err.code == ERR_CORRUPT && !p->poisoned;
+    if (damaged)
+        (void)err_context(&err, "%s", p->key);
     if (!ok && !r.idle && !p->poisoned) {
         p->failures++;
         p->failure = err;
