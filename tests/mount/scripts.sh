@@ -334,6 +334,59 @@ test_parallel()
     assert_eq "$(cut -d' ' -f2 "$T/places/tablespace_map")" "$T/ts/one" "tablespace_map"
 }
 
+# What comes is compared with the backup's checksums and manifest, with what there is of them.
+test_verifies()
+{
+    local d=$T/target p q
+    make_archive
+    leave_mount
+    p=$TREE/basebackups/LATEST/tar/part_00000001.tar
+    restore 0 --tablespaces-inside "$d"
+    assert_match "$OUT" "comparing the result with backup_manifest" "output"
+    rm -rf "$d"
+    cp "$p" "$T/whole"
+    # One byte of a file's content.
+    python3 - "$p" <<'END'
+import sys, tarfile
+path = sys.argv[1]
+with tarfile.open(path) as t:
+    m = max(t.getmembers(), key=lambda m: m.size)
+with open(path, "r+b") as f:
+    f.seek(m.offset_data + m.size // 2)
+    c = f.read(1)
+    f.seek(-1, 1)
+    f.write(bytes([c[0] ^ 1]))
+END
+    restore 2 --tablespaces-inside "$d"
+    assert_match "$LAST" "part_00000001.tar: it is not what the backup was written with.*$d must not be used" "last line"
+    # Nor does it go on to a cluster with the same bytes.
+    restore 2 --tablespaces-inside "$d"
+    rm -rf "$d"
+    sed -i -E '/^    "[0-9a-f]{64}",?$/d' "$TREE/basebackups/$(the_backup)/backup.json"
+    restore 2 --tablespaces-inside "$d"
+    assert_match "$LAST" "not what backup_manifest says: .*checksum mismatch.*$d must not be used" "last line"
+    rm -rf "$d"
+    restore 0 --no-verify --tablespaces-inside "$d"
+    [[ $OUT != *comparing* ]] || fail "--no-verify verifies"
+    rm -rf "$d"
+    # A file that is missing is found without PostgreSQL's program too.
+    q=$TREE/basebackups/LATEST/tar
+    cp "$T/whole" "$p"
+    mkdir "$T/un"
+    tar -C "$T/un" -xpf "$q/part_00000000.tar"
+    rm "$T/un/$(cd "$T/un" && find . -type f -size +1k ! -name PG_VERSION ! -name pg_control | sort | sed -n 1p)"
+    tar -C "$T/un" -cf "$q/part_00000000.tar" .
+    mkdir "$T/bin"
+    cp -P "$PG_BIN"/{postgres,pg_ctl,pg_controldata} "$T/bin/"
+    restore 2 --bindir "$T/bin" --tablespaces-inside "$d"
+    assert_match "$LAST" "not what backup_manifest says: .* is missing, or has not [0-9]+ bytes.*must not be used" "last line"
+    # One that is another backup's says nothing of this one.
+    rm -rf "$d"
+    json_set start_lsn '"0/1"'
+    restore 0 --tablespaces-inside --force "$d"
+    assert_match "$OUT" "neither a manifest nor checksums" "output"
+}
+
 test_refusals()
 {
     local d=$T/target oid name first

@@ -1,0 +1,154 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# Base backups read from S3: by several at once, and by walefs-restore.
+NEEDS_S3=1
+TIME_LIMIT=240
+RESTORE=$ROOT/mount/walefs-restore
+
+# A cluster with two tablespaces, archiving, and an encrypted backup of it: five partitions or more.
+make_backup()
+{
+    use_store http
+    use_key gpg
+    mount_walefs m "$(pg_mount_opts)" partition_size=8M
+    pg_init src
+    pg_archive_with src "cp %p $T/m/wal/%f"
+    pg_start src
+    pg_dir "$T/ts"
+    as_pg mkdir "$T/ts/one" "$T/ts/two"
+    pg_sql src "create tablespace one location '$T/ts/one'"
+    pg_sql src "create tablespace two location '$T/ts/two'"
+    pg_sql src "create table t as select i, md5(i::text) v from generate_series(1, 200000) i"
+    pg_sql src "create table t1 tablespace one as select i from generate_series(1, 5000) i"
+    pg_sql src "create table t2 tablespace two as select i from generate_series(1, 300) i"
+    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -Ft -X none -D "$T/m/basebackups/x"
+    pg_archive_all src >/dev/null
+    OID_TWO=$(pg_sql src "select oid from pg_tablespace where spcname = 'two'")
+    pg_stop src
+    umount_walefs m
+    mapfile -t PARTS < <(store_ls basebackups_005/ | grep '/part_')
+    ((${#PARTS[@]} >= 4)) || fail "only ${#PARTS[@]} partitions"
+}
+
+stored_bytes()
+{
+    local p sum=0
+    for p in "${PARTS[@]}"; do
+        store_get "$p" "$T/.object"
+        sum=$((sum + $(stat -c %s "$T/.object")))
+    done
+    echo "$sum"
+}
+
+rows() # CLUSTER
+{
+    pg_sql "$1" "select (select count(*) from t) || ' ' || (select count(*) from t1) || ' ' || (select count(*) from t2)"
+}
+
+# The same tree for all of them, and no partition is fetched twice.
+test_several_at_once()
+{
+    local m=$T/m stored before bytes p pids=() d
+    make_backup
+    stored=$(stored_bytes)
+    use_fault_proxy
+    mount_walefs m "$(pg_mount_opts)" ro
+    ls "$m/basebackups/x/pgdata" >/dev/null # its index is there now
+    before=$(cat "$PROXY_DIR/bytes")
+    mkdir "$T/by_cp" "$T/by_rsync" "$T/by_tar" "$T/by_parts"
+    cp -a "$m/basebackups/x/pgdata/." "$T/by_cp/" &
+    pids+=($!)
+    rsync -a "$m/basebackups/x/pgdata/" "$T/by_rsync/" &
+    pids+=($!)
+    (
+        set -o pipefail
+        tar -C "$m/basebackups/x/pgdata" -cf - . | tar -C "$T/by_tar" -xpf -
+    ) &
+    pids+=($!)
+    (for p in "$m"/basebackups/x/tar/*.tar; do tar -C "$T/by_parts" -xpf "$p" || exit 1; done) &
+    pids+=($!)
+    for p in "${pids[@]}"; do
+        reap_child "$p" 120 "a reader" || fail "a reader failed"
+    done
+    bytes=$(($(cat "$PROXY_DIR/bytes") - before))
+    note "four readers at once: $bytes bytes were fetched, of $stored"
+    ((bytes < stored + stored / 10)) || fail "four readers of $stored bytes fetched $bytes"
+    for d in by_rsync by_tar by_parts; do
+        diff -r --no-dereference "$T/by_cp" "$T/$d" || fail "by_cp and $d differ"
+        (cd "$T/by_cp" && find . ! -type d -printf '%p %m %U %G %T@ %s %l\n' | sort) >"$T/.facts1"
+        (cd "$T/$d" && find . ! -type d -printf '%p %m %U %G %T@ %s %l\n' | sort) >"$T/.facts2"
+        [[ $d == by_rsync ]] || assert_same "$T/.facts1" "$T/.facts2"
+    done
+    "$PG_BIN/pg_verifybackup" -n "$T/by_cp"
+    umount_walefs m
+}
+
+# One tablespace by its place, the other by its OID.
+test_tablespaces_elsewhere()
+{
+    local d
+    make_backup
+    mount_walefs m "$(pg_mount_opts)" ro
+    pg_home two
+    d=$(pg_data two)
+    "$RESTORE" -T "$T/ts/one=$T/new/first" -T "$OID_TWO=$T/new/second" --start \
+        --start-options "-c unix_socket_directories='$T/pg/two' -c archive_mode=off" "$T/m" "$d" >"$T/said" 2>&1 ||
+        fail "walefs-restore: $(tail -n 3 "$T/said")"
+    grep -q 'comparing the result with backup_manifest' "$T/said" || fail "it was not verified"
+    wait_for 60 "the end of recovery" pg_true two "not pg_is_in_recovery()"
+    assert_eq "$(rows two)" "200000 5000 300" "rows"
+    assert_eq "$(pg_sql two "select string_agg(pg_tablespace_location(oid), ' ' order by spcname) from pg_tablespace
+        where spcname in ('one', 'two')")" "$T/new/first $T/new/second" "where the tablespaces are"
+    pg_stop two
+    umount_walefs m
+}
+
+# A tar in front of the real one, that comes no further than to its second run.
+make_hanging_tar()
+{
+    mkdir -p "$T/hangs"
+    rm -f "$T"/hangs/*
+    cat >"$T/hangs/tar" <<END
+#!/bin/bash
+if [[ -e $T/hangs/ran ]]; then
+    touch "$T/hangs/waits"
+    exec sleep 200
+fi
+touch "$T/hangs/ran"
+exec /bin/tar "\$@"
+END
+    chmod 755 "$T/hangs/tar"
+    chmod 777 "$T/hangs"
+}
+
+# The run is interrupted, or killed, or the mount dies under it; it goes on with another mount.
+test_resumes()
+{
+    local d=$T/out pid how rc
+    make_backup
+    for how in TERM KILL mount; do
+        rm -rf "$d"
+        make_hanging_tar
+        mount_walefs m "$(pg_mount_opts)" ro
+        PATH=$T/hangs:$PATH setsid "$RESTORE" -j 1 --tablespaces-inside "$T/m" "$d" >"$T/said" 2>&1 </dev/null &
+        pid=$!
+        wait_for 60 "the second partition" test -e "$T/hangs/waits"
+        if [[ $how == mount ]]; then
+            kill -KILL "${MOUNT_PID[m]}"
+            reap_child "${MOUNT_PID[m]}" 30 "walefs" || true
+            kill -TERM "$pid"
+        else
+            kill "-$how" "$pid"
+        fi
+        rc=0
+        reap_child "$pid" 30 "an interrupted restore" || rc=$?
+        [[ $how == KILL ]] || assert_eq "$rc" 130 "its status"
+        pkill -KILL -s "$pid" || true # what a killed one had started
+        umount -l "$T/m"
+        [[ $how == mount ]] || reap_child "${MOUNT_PID[m]}" 30 "walefs" || true
+        mount_walefs m "$(pg_mount_opts)" ro
+        "$RESTORE" --tablespaces-inside "$T/m" "$d" >"$T/said" 2>&1 || fail "it does not go on: $(tail -n 3 "$T/said")"
+        grep -q 'going on with .*: 1 are there already' "$T/said" || fail "it began anew: $(cat "$T/said")"
+        "$PG_BIN/pg_verifybackup" -n -i postgresql.conf -i tablespace_map "$d" || fail "after $how the result is not the backup"
+        umount_walefs m
+    done
+}
