@@ -377,10 +377,11 @@ struct backup_content *backup_load(const struct backup_set_options *options,
     if (backup_objects_load(options->store, info->name, &c->objects, call, err) &&
         check_partitions(info, &c->objects, err))
         c->index = get_index(&l, &c->objects, err);
-    if (c->index != NULL)
+    if (c->index != NULL) {
         c->tree = backup_tree_new(c->index, err);
-    if (c->tree != NULL && find_tails(c, err))
-        return c;
+        if (c->tree != NULL && find_tails(c, err))
+            return c;
+    }
     backup_content_free(c);
     return NULL;
 }

@@ -21,7 +21,7 @@
 
 struct entry {
     char name[WAL_NAME_MAX];
-    struct entry *next; /* in its bucket */
+    struct entry *next; /* in its bucket, or of those to be freed */
     unsigned refs;      /* waiters and the running job */
     bool running;
     bool background;     /* fetched ahead, and nobody waits for it yet */
@@ -47,6 +47,7 @@ struct fetcher {
     uint64_t cached_bytes;
     unsigned cached_count;
     unsigned ahead_running;
+    struct entry *dead; /* nobody needs them: to be freed without the lock */
 };
 
 void plain_unref(struct plain *p)
@@ -83,6 +84,20 @@ void fetcher_stop(struct fetcher *f)
     cancel_fire(&f->stop);
 }
 
+/* Gives the lock back. Closing an unlinked file of a GiB takes a while, so that comes after it. */
+static void unlock(struct fetcher *f)
+{
+    struct entry *dead = f->dead;
+    f->dead = NULL;
+    pthread_mutex_unlock(&f->lock);
+    while (dead != NULL) {
+        struct entry *e = dead;
+        dead = e->next;
+        plain_unref(e->plain);
+        free(e);
+    }
+}
+
 /* ---- the table; all of it with the lock held ---- */
 
 static struct entry **slot_of(struct fetcher *f, const char *name)
@@ -100,8 +115,8 @@ static void entry_release(struct entry *e)
 {
     if (e->refs > 0 || !e->dropped)
         return;
-    plain_unref(e->plain);
-    free(e);
+    e->next = e->owner->dead;
+    e->owner->dead = e;
 }
 
 static void unlink_entry(struct fetcher *f, struct entry **slot)
@@ -258,7 +273,7 @@ static void fetch_job(void *arg)
             unlink_entry(f, slot_of(f, e->name));
     }
     pthread_cond_broadcast(&f->changed);
-    pthread_mutex_unlock(&f->lock);
+    unlock(f);
 
     if (p != NULL)
         start_next_ahead(e);
@@ -266,7 +281,7 @@ static void fetch_job(void *arg)
     e->refs--;
     entry_release(e);
     evict(f);
-    pthread_mutex_unlock(&f->lock);
+    unlock(f);
 }
 
 /* With the lock held: a new entry whose job holds a reference. The caller submits the job. */
@@ -298,7 +313,7 @@ static void job_failed(struct entry *e, const struct err *err)
     pthread_cond_broadcast(&f->changed);
     e->refs--;
     entry_release(e);
-    pthread_mutex_unlock(&f->lock);
+    unlock(f);
 }
 
 /* ---- reading ahead ---- */
@@ -328,7 +343,7 @@ static void ahead(struct fetcher *f, const char *name, unsigned left, uint32_t s
         e->ahead_left = left;
         e->segment_size = segment_size;
     }
-    pthread_mutex_unlock(&f->lock);
+    unlock(f);
     struct err err = ERR_INIT;
     if (start && e != NULL && !pool_submit(f->opt.pool, fetch_job, e, &err))
         job_failed(e, &err);
@@ -343,7 +358,7 @@ static void start_next_ahead(struct entry *e)
         e->ahead_left > 0 && !e->ahead_goes_on && (f->ahead_running < AHEAD_AT_ONCE || !e->running);
     e->ahead_goes_on = e->ahead_goes_on || go;
     unsigned left = e->ahead_left;
-    pthread_mutex_unlock(&f->lock);
+    unlock(f);
     if (go)
         ahead(f, e->name, left, e->segment_size);
 }
@@ -363,13 +378,12 @@ struct plain *fetcher_peek(struct fetcher *f, const char *name)
     pthread_mutex_lock(&f->lock);
     struct entry *e = find(f, name);
     struct plain *p = e != NULL && e->plain != NULL ? plain_ref(e->plain) : NULL;
-    pthread_mutex_unlock(&f->lock);
+    unlock(f);
     return p;
 }
 
 /* Waits for one attempt. *AGAIN: the attempt was one that had been started ahead, and its failure
  * says nothing to somebody who asks now. */
-// NOLINTBEGIN(clang-analyzer-unix.Malloc): it does not see that our reference keeps the entry
 static struct plain *get_once(struct fetcher *f, const char *name, const struct call *call,
                               bool *again, struct err *err)
 {
@@ -386,13 +400,13 @@ static struct plain *get_once(struct fetcher *f, const char *name, const struct 
         start = e != NULL;
     }
     if (e == NULL) {
-        pthread_mutex_unlock(&f->lock);
+        unlock(f);
         waiter_end(&w);
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
     e->refs++;
-    pthread_mutex_unlock(&f->lock);
+    unlock(f);
 
     struct err start_err = ERR_INIT;
     if (start && !pool_submit(f->opt.pool, fetch_job, e, &start_err))
@@ -411,7 +425,7 @@ static struct plain *get_once(struct fetcher *f, const char *name, const struct 
     bool given_up = e->running;
     e->refs--;
     entry_release(e);
-    pthread_mutex_unlock(&f->lock);
+    unlock(f);
     waiter_end(&w);
     if (given_up) {
         *again = false;
@@ -420,8 +434,6 @@ static struct plain *get_once(struct fetcher *f, const char *name, const struct 
     }
     return p;
 }
-
-// NOLINTEND(clang-analyzer-unix.Malloc)
 
 struct plain *fetcher_get(struct fetcher *f, const char *name, const struct call *call,
                           struct err *err)
@@ -439,16 +451,18 @@ void fetcher_drop(struct fetcher *f, const char *name)
     struct entry **slot = slot_of(f, name);
     if (*slot != NULL)
         unlink_entry(f, slot);
-    pthread_mutex_unlock(&f->lock);
+    unlock(f);
 }
 
 void fetcher_free(struct fetcher *f)
 {
     if (f == NULL)
         return;
+    pthread_mutex_lock(&f->lock);
     for (size_t i = 0; i < BUCKETS; i++)
         while (f->table[i] != NULL)
             unlink_entry(f, &f->table[i]);
+    unlock(f);
     cancel_destroy(&f->stop);
     pthread_cond_destroy(&f->changed);
     pthread_mutex_destroy(&f->lock);
