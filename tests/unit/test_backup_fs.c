@@ -878,8 +878,8 @@ static void a_replaced_partition_is_an_error(void **state)
         "cp part_00000002.tar.lzo part_00000001.tar.lzo && echo {} >../../" NAME
             BACKUP_SENTINEL_SUFFIX,
         /* the same files, with one byte changed */
-        "lzop -dc part_00000001.tar.lzo >t && printf x | dd conv=notrunc bs=1 seek=700000 "
-        "status=none of=t && lzop -c <t >part_00000001.tar.lzo && rm t walefs-index.lzo",
+        ("lzop -dc part_00000001.tar.lzo >t && printf x | dd conv=notrunc bs=1 seek=700000 "
+         "status=none of=t && lzop -c <t >part_00000001.tar.lzo && rm t walefs-index.lzo"),
     };
     (void)state;
     for (size_t i = 0; i < sizeof(change) / sizeof(change[0]); i++) {
