@@ -89,7 +89,10 @@ static bool open_stream(struct fs *fs, struct reader *r, const struct call *call
     memcpy(index.etag, r->facts.etag, sizeof(index.etag));
     if (!dump_facts_map(fs, r->key, &r->facts, &index.map, call))
         index.map = (struct lzop_map){.plain_size = r->facts.size};
-    const struct partition_source source = {.key = r->key, .index = &index};
+    const struct partition_source source = {
+        .object = {.key = r->key,
+                   .index = &index,
+                   .held_from = r->facts.size > 0 ? r->facts.size - 1 : 0}};
     struct partition *p = partition_open(backup_set_partitions(fs->backup_set), &source, err);
     lzop_map_free(&index.map);
     if (p == NULL)

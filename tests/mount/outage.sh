@@ -254,6 +254,7 @@ time.sleep(600)
 EOF
     pid=$!
     wait_for 60 "the threads" test -e "$T/asking"
+    # shellcheck disable=SC2016
     wait_for 60 "walefs to be busy" eval '(($(ls "/proc/${MOUNT_PID[m]}/task" | wc -l) > 500))'
     timeout 30 ls "$T/m/status/" >"$T/out"
     grep -q incomplete "$T/out"
