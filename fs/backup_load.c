@@ -84,10 +84,9 @@ static bool has_index(const struct backup_objects *objects, const char *key)
     return false;
 }
 
-/* True unless the store cannot be asked now; *INDEX stays NULL when one must be made. *OLD then is
- * the one of other objects, if there is one. */
+/* True unless the store cannot be asked now; *INDEX stays NULL when one must be made. */
 static bool try_stored(const struct loading *l, const struct backup_objects *objects,
-                       struct backup_index **index, struct backup_index **old, struct err *err)
+                       struct backup_index **index, struct err *err)
 {
     char key[STORE_KEY_MAX];
     struct err why = ERR_INIT;
@@ -99,19 +98,21 @@ static bool try_stored(const struct loading *l, const struct backup_objects *obj
         *index = found;
         return true;
     }
-    *old = found;
-    if (found != NULL && found->partition_count > objects->partition_count)
+    size_t indexed = found == NULL ? 0 : found->partition_count;
+    bool stale = found != NULL;
+    backup_index_free(found);
+    if (indexed > objects->partition_count)
         return err_set(err, ERR_CORRUPT,
                        "%s: its index is of %zu partitions, and %zu are there (if that is right, "
                        "delete %s)",
-                       l->name, found->partition_count, objects->partition_count, key);
-    if (found == NULL && why.code != ERR_CORRUPT && why.code != ERR_UNSUPPORTED &&
+                       l->name, indexed, objects->partition_count, key);
+    if (!stale && why.code != ERR_CORRUPT && why.code != ERR_UNSUPPORTED &&
         why.code != ERR_ABSENT) {
         *err = why;
         return false;
     }
     log_warn("%s: the index in the archive is not used: %s", l->name,
-             found == NULL ? why.text : "it is not of the partitions that are there");
+             !stale ? why.text : "it is not of the partitions that are there");
     return true;
 }
 
@@ -277,55 +278,18 @@ static void store_index(const struct loading *l, const struct backup_objects *ob
 
 /* ---- */
 
-static bool same_member(const struct member *a, const struct member *b)
-{
-    return strcmp(a->path, b->path) == 0 && strcmp(a->link, b->link) == 0 && a->type == b->type &&
-           a->partition == b->partition && a->offset == b->offset && a->size == b->size &&
-           a->mtime_s == b->mtime_s;
-}
-
-/* Objects change when an archive is copied, or encrypted for another key; what is in them does not.
- */
-static bool same_content(const struct backup_index *a, const struct backup_index *b)
-{
-    bool same = a->partition_count == b->partition_count && a->count == b->count;
-    for (size_t i = 0; same && i < a->partition_count; i++)
-        same = a->partitions[i].number == b->partitions[i].number &&
-               a->partitions[i].map.plain_size == b->partitions[i].map.plain_size;
-    for (size_t i = 0; same && i < a->count; i++)
-        same = same_member(&a->members[i], &b->members[i]);
-    return same;
-}
-
-/* A new index, which must be of what OLD (NULL: there was none) was made of. */
-static struct backup_index *make_checked(const struct loading *l,
-                                         const struct backup_objects *objects,
-                                         const struct backup_index *old, struct err *err)
-{
-    struct backup_index *index = make_index(l, objects, err);
-    if (index == NULL || old == NULL || same_content(index, old))
-        return index;
-    backup_index_free(index);
-    err_set(err, ERR_CORRUPT,
-            "%s: its partitions are not those that were indexed: one was replaced (if that is "
-            "right, delete " BACKUP_PREFIX "%s/tar_partitions/" BACKUP_INDEX_NAME ")",
-            l->name, l->name);
-    return NULL;
-}
-
 static struct backup_index *get_index(const struct loading *l, const struct backup_objects *objects,
                                       struct err *err)
 {
-    struct backup_index *index = NULL, *old = NULL;
-    if (try_stored(l, objects, &index, &old, err) && index == NULL) {
+    struct backup_index *index = NULL;
+    if (try_stored(l, objects, &index, err) && index == NULL) {
         index = kept_index(l, objects);
         bool kept = index != NULL;
         if (!kept)
-            index = make_checked(l, objects, old, err);
+            index = make_index(l, objects, err);
         if (index != NULL && (!kept || l->opt->writable))
             store_index(l, objects, index);
     }
-    backup_index_free(old);
     return index;
 }
 
