@@ -79,17 +79,33 @@ static bool copy_object(struct renaming *r, const char *from, const char *to,
     memcpy(copied->facts.etag, there.etag, sizeof(copied->facts.etag));
     copied->mtime_s = there.mtime_s;
     if (st->known) {
+        char digest[DIGEST_TEXT_MAX];
         bool mapped = dump_facts_map(fs, from, &st->facts, &map, &r->call);
-        dump_facts_put(fs, to, &copied->facts, mapped ? &map : NULL, NULL, &r->call);
+        bool summed = dump_facts_digest(fs, from, &st->facts, digest, &r->call);
+        dump_facts_put(fs, to, &copied->facts, mapped ? &map : NULL, summed ? digest : NULL,
+                       &r->call);
         lzop_map_free(&map);
     }
     dump_facts_drop(fs, to, copied->facts.etag, &r->call);
     return true;
 }
 
-static bool remove_old(struct renaming *r, const char *key, struct err *err)
+/* Only what was copied: what another host has put there meanwhile stays. (Between the look and the
+ * removal is the time of one request, which no store can close.) */
+static bool remove_old(struct renaming *r, const char *key, const char *etag, struct err *err)
 {
     struct store *store = r->fs->opt.store;
+    struct store_info there;
+    if (!store->ops->head(store, key, &there, &r->call, err)) {
+        if (err->code == ERR_ABSENT)
+            return true;
+        return err_context(err, "it has its new name, and its old one too");
+    }
+    if (strcmp(there.etag, etag) != 0)
+        return err_set(err, ERR_BUSY,
+                       "%s was replaced while it was renamed: the new content stays under the old "
+                       "name, the former has the new one",
+                       key);
     if (!store->ops->remove(store, &key, 1, &r->call, err))
         return err_context(err, "it has its new name, and its old one too");
     dump_facts_drop(r->fs, key, NULL, &r->call);
@@ -105,14 +121,15 @@ static bool move_file(struct renaming *r, struct node *node, const char *path, s
     char from[STORE_KEY_MAX], to[STORE_KEY_MAX];
     struct dump_stat st, copied;
     return dump_key(path, from, err) && dump_key(new_path, to, err) && look(r, path, &st, err) &&
-           copy_object(r, from, to, &st, &copied, err) && remove_old(r, from, err) &&
+           copy_object(r, from, to, &st, &copied, err) && remove_old(r, from, st.facts.etag, err) &&
            (dump_set_published(node, &copied), node_move(fs->inodes, node, new_dir, new_name, err));
 }
 
 /* ---- directories ---- */
 
 struct file_list {
-    char *paths[DIR_FILES_MAX]; /* below the directory */
+    char *paths[DIR_FILES_MAX];     /* below the directory */
+    char etags[DIR_FILES_MAX][128]; /* of what was copied */
     struct dump_stat copies[DIR_FILES_MAX];
     size_t count;
 };
@@ -193,14 +210,17 @@ static bool move_files(struct renaming *r, struct file_list *l, const char *path
         ok = keys_of(path, l->paths[copied], old, from, err) &&
              keys_of(new_path, l->paths[copied], new, to, err) && look(r, old, &st, err) &&
              copy_object(r, from, to, &st, &l->copies[copied], err);
+        if (ok)
+            memcpy(l->etags[copied], st.facts.etag, sizeof(l->etags[copied]));
     }
     for (size_t i = 0; !ok && i < copied; i++) { /* the new directory goes again */
         struct err ignored = ERR_INIT;
-        if (keys_of(new_path, l->paths[i], new, to, &ignored) && !remove_old(r, to, &ignored))
+        if (keys_of(new_path, l->paths[i], new, to, &ignored) &&
+            !remove_old(r, to, l->copies[i].facts.etag, &ignored))
             log_warn("dumps/%s: a copy stays behind: %s", new, ignored.text);
     }
     for (size_t i = 0; ok && i < l->count; i++)
-        ok = keys_of(path, l->paths[i], old, from, err) && remove_old(r, from, err);
+        ok = keys_of(path, l->paths[i], old, from, err) && remove_old(r, from, l->etags[i], err);
     return ok;
 }
 
@@ -236,8 +256,6 @@ static bool move_dir(struct renaming *r, struct node *node, const char *path, st
         return false;
     if (exists)
         return err_set(err, ERR_NOT_EMPTY, "dumps/%.200s is not empty", new_path);
-    if (dumps_writing_below(fs, node))
-        return err_set(err, ERR_BUSY, "a file in dumps/%.200s is still being written", path);
     struct file_list *l = list_files(r, path, err);
     if (l == NULL)
         return false;
@@ -297,13 +315,15 @@ bool dump_move(struct fs *fs, struct node *dir, const char *name, struct node *n
     if (node == NULL)
         return err_set(err, ERR_ABSENT, "dumps/%.200s: no such file", path);
     bool ok = false, is_dir = dump_is_dir(node);
-    if (!is_dir && dump_is_written(node))
-        err_set(err, ERR_BUSY, "dumps/%.200s is still being written", path);
-    else
+    if (!dumps_begin_move(fs, node, new_dir, err)) {
+        err_context(err, "dumps/%.200s", path);
+    } else {
         ok = check_target(&r, new_dir, new_name, new_path, is_dir, no_replace, err) &&
              dumps_keep_dirs(fs, dir, err) &&
              (is_dir ? move_dir(&r, node, path, new_dir, new_name, new_path, err)
                      : move_file(&r, node, path, new_dir, new_name, new_path, err));
+        dumps_end_move(fs, node);
+    }
     node_unref(fs->inodes, node);
     return ok;
 }

@@ -29,6 +29,8 @@
 #define DUMP_VALID_S 2.0
 
 #define MEASURED_MAX 64u
+/* Renames under way; one more is ERR_BUSY. */
+#define DUMP_MOVES_MAX 32u
 
 /* A size that reading an object has shown, where it cannot be kept in the archive. */
 struct measured {
@@ -42,6 +44,7 @@ struct dumps {
     struct node **kept; /* lock: directories that exist on this host, and files that are being
                            written; a reference each */
     size_t kept_count;  /* lock */
+    struct node *moving[DUMP_MOVES_MAX];    /* lock: what is being renamed; a reference each */
     struct measured measured[MEASURED_MAX]; /* lock: the oldest is replaced */
     unsigned next_measured;                 /* lock */
 };
@@ -71,14 +74,17 @@ bool dump_path(struct fs *fs, const struct node *node, char path[STORE_KEY_MAX],
 bool dump_child_path(struct fs *fs, const struct node *dir, const char *name,
                      char path[STORE_KEY_MAX], struct err *err);
 
-/* Directories that exist on this host, and files that are being written: a reference is held. */
+/* Directories that exist on this host, and files that are being written: a reference is held.
+ * ERR_BUSY for a file that is being renamed, itself or with its directory. */
 bool dumps_keep(struct fs *fs, struct node *node, struct err *err);
 void dumps_unkeep(struct fs *fs, struct node *node);
 /* DIR, and what it is in, stays though its last file may go, as everywhere. */
 bool dumps_keep_dirs(struct fs *fs, struct node *dir, struct err *err);
 bool dumps_is_kept(struct fs *fs, const struct node *node);
-/* Is a file somewhere below DIR being written? */
-bool dumps_writing_below(struct fs *fs, const struct node *dir);
+/* NODE is renamed into NEW_DIR: until the end nobody here writes it or anything below it, and
+ * nothing else is renamed out of it or into it. ERR_BUSY when somebody does already. */
+bool dumps_begin_move(struct fs *fs, struct node *node, struct node *new_dir, struct err *err);
+void dumps_end_move(struct fs *fs, struct node *node);
 
 /* ---- the store ---- */
 

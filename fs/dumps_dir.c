@@ -69,10 +69,29 @@ static size_t find_kept(const struct dumps *d, const struct node *node)
     return i;
 }
 
+static bool is_at_or_below(struct fs *fs, struct node *node, const struct node *dir)
+{
+    return node == dir || node_is_below(fs->inodes, node, dir);
+}
+
+/* With the lock held: NODE is being renamed, or something that it is in. */
+static bool is_moving(struct fs *fs, struct node *node)
+{
+    const struct dumps *d = fs->dumps;
+    bool found = false;
+    for (size_t i = 0; i < DUMP_MOVES_MAX && !found; i++)
+        found = d->moving[i] != NULL && is_at_or_below(fs, node, d->moving[i]);
+    return found;
+}
+
 bool dumps_keep(struct fs *fs, struct node *node, struct err *err)
 {
     struct dumps *d = fs->dumps;
     pthread_mutex_lock(&d->lock);
+    if (!dump_is_dir(node) && is_moving(fs, node)) {
+        pthread_mutex_unlock(&d->lock);
+        return err_set(err, ERR_BUSY, "it is being renamed, or its directory is");
+    }
     bool there = find_kept(d, node) < d->kept_count;
     struct node **kept = d->kept;
     if (!there)
@@ -122,15 +141,43 @@ bool dumps_keep_dirs(struct fs *fs, struct node *dir, struct err *err)
     return ok;
 }
 
-bool dumps_writing_below(struct fs *fs, const struct node *dir)
+/* With the lock held: a file at or below NODE is being written, or something there renamed. */
+static bool is_in_use(struct fs *fs, const struct node *node)
+{
+    const struct dumps *d = fs->dumps;
+    bool found = false;
+    for (size_t i = 0; i < d->kept_count && !found; i++)
+        found = !dump_is_dir(d->kept[i]) && is_at_or_below(fs, d->kept[i], node);
+    for (size_t i = 0; i < DUMP_MOVES_MAX && !found; i++)
+        found = d->moving[i] != NULL && is_at_or_below(fs, d->moving[i], node);
+    return found;
+}
+
+bool dumps_begin_move(struct fs *fs, struct node *node, struct node *new_dir, struct err *err)
 {
     struct dumps *d = fs->dumps;
-    bool found = false;
+    size_t i = 0;
     pthread_mutex_lock(&d->lock);
-    for (size_t i = 0; i < d->kept_count && !found; i++)
-        found = !dump_is_dir(d->kept[i]) && node_is_below(fs->inodes, d->kept[i], dir);
+    while (i < DUMP_MOVES_MAX && d->moving[i] != NULL)
+        i++;
+    bool ok = i < DUMP_MOVES_MAX && !is_in_use(fs, node) && !is_moving(fs, node) &&
+              !is_moving(fs, new_dir);
+    if (ok)
+        d->moving[i] = node_ref(fs->inodes, node);
     pthread_mutex_unlock(&d->lock);
-    return found;
+    return ok || err_set(err, ERR_BUSY, "it, or something in it, is being written or renamed");
+}
+
+void dumps_end_move(struct fs *fs, struct node *node)
+{
+    struct dumps *d = fs->dumps;
+    size_t i = 0;
+    pthread_mutex_lock(&d->lock);
+    while (d->moving[i] != node)
+        i++;
+    d->moving[i] = NULL;
+    pthread_mutex_unlock(&d->lock);
+    node_unref(fs->inodes, node);
 }
 
 /* Does anything in DIR exist on this host only? */

@@ -653,6 +653,41 @@ static void whole_directories(void **state)
     fs_release(fs, h);
 }
 
+/* When the copies have been made: another host replaces one original, and this one would write. */
+static void interfere(void *arg, const char *op, const char *key)
+{
+    struct fs_entry e;
+    struct handle *h;
+    struct err why = ERR_INIT;
+    uint64_t a = *(const uint64_t *)arg;
+    if (strcmp(op, "copy") != 0 || strcmp(key, "dumps_005/b/2.lzo") != 0)
+        return;
+    fault_set_hook(faults, NULL, NULL);
+    env_put(files.store, "dumps_005/a/1.lzo", "of another host", 15);
+    assert_false(fs_create(fs, a, "3", O_WRONLY | O_CREAT, 0600, ME, &e, &h, &endless, &why));
+    assert_int_equal(fs_errno(&why), EBUSY);
+    assert_false(fs_rename(fs, dumps, "4", a, "4", false, &endless, &why));
+    assert_int_equal(fs_errno(&why), EBUSY);
+}
+
+static void what_came_meanwhile_is_not_removed(void **state)
+{
+    size_t n;
+    (void)state;
+    uint64_t a = make_dir(dumps, "a");
+    assert_ok(put_text(a, "1", "one") && put_text(a, "2", "two") && put_text(dumps, "4", "four"),
+              &err);
+    fault_set_hook(faults, interfere, &a);
+    assert_false(move(dumps, "a", dumps, "b"));
+    assert_int_equal(fs_errno(&err), EBUSY);
+    char *kept = env_get(files.store, "dumps_005/a/1.lzo", &n);
+    assert_int_equal(n, 15);
+    assert_memory_equal(kept, "of another host", n);
+    free(kept);
+    assert_text(dumps, "4", "four");
+    assert_text(look_up(dumps, "b"), "2", "two");
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -672,6 +707,7 @@ int main(void)
         T(directories),
         T(a_rename_never_loses_anything),
         T(whole_directories),
+        T(what_came_meanwhile_is_not_removed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
