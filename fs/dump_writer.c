@@ -45,6 +45,7 @@ struct writer {
     bool published;     /* lock: by this handle */
     bool failed;        /* lock: for good */
     bool opener_failed; /* lock */
+    bool last_failed;   /* lock: who closed last was killed, or failed, as far as can be seen */
     struct err err;     /* lock: why it failed */
     uint64_t size;      /* lock: of what was written */
 };
@@ -324,20 +325,27 @@ static void give_up(struct writer *w, pid_t pid, enum process_state state)
     give(w);
 }
 
-/* Does this close decide? */
+/* Does this close decide? That of the opener does, unless somebody still has the file: itself, by
+ * another descriptor, or a process that it has left behind (setsid -f, a job in the background).
+ * Then the last close does, whoever's it is. */
 static bool decides(struct writer *w, pid_t tid)
 {
     char path_end[STORE_KEY_MAX];
     pid_t pid = process_of_thread(tid);
+    enum process_state state = process_state(pid);
+    bool failed = state == PROCESS_FAILED || state == PROCESS_EXITED_UNSEEN;
+    pthread_mutex_lock(&w->lock);
+    w->last_failed = failed;
+    pthread_mutex_unlock(&w->lock);
     if (pid != 0 && w->opener != 0 && pid != w->opener)
         return false;
-    enum process_state state = process_state(pid);
-    if (state == PROCESS_FAILED || state == PROCESS_EXITED_UNSEEN) {
+    if (failed) {
         give_up(w, pid, state);
         return false;
     }
     (void)snprintf(path_end, sizeof(path_end), "/dumps/%s", w->path);
-    return state != PROCESS_RUNNING || !process_has_open(pid, path_end, false);
+    return (state != PROCESS_RUNNING || !process_has_open(pid, path_end, false)) &&
+           !process_others_have_open(pid, path_end);
 }
 
 static bool writer_flush(struct fs *fs, struct handle *h, pid_t pid, const struct call *call,
@@ -368,7 +376,11 @@ static void publish_late(struct fs *fs, struct writer *w)
     struct err err = ERR_INIT;
     if (w->opener == 0 || w->opener_failed || w->failed || cancel_fired(&fs->stop))
         return;
-    if (!publish(fs, w, &err))
+    if (w->last_failed && w->dirty)
+        log_warn("dumps/%s: not published: the last process that had it open was killed, or exited "
+                 "with an error",
+                 w->path);
+    else if (!publish(fs, w, &err))
         log_error("not published, though its writer has gone without an error: %s", err.text);
 }
 

@@ -86,6 +86,19 @@ bool process_has_open(pid_t pid, const char *path_end, bool unseen)
     return found;
 }
 
+bool process_others_have_open(pid_t pid, const char *path_end)
+{
+    DIR *d = opendir("/proc");
+    bool found = false;
+    for (const struct dirent *e; d != NULL && !found && (e = readdir(d)) != NULL;) {
+        pid_t other = (pid_t)atoi(e->d_name); /* 0 for what is no process */
+        found = other > 0 && other != pid && process_has_open(other, path_end, false);
+    }
+    if (d != NULL)
+        closedir(d);
+    return found;
+}
+
 /* Reading the exe link needs the same rights as seeing the exit code; a process that has dropped
  * its memory already answers ENOENT to those who have them. */
 static bool may_see_exit_code(pid_t pid)

@@ -23,6 +23,9 @@ bool process_is_dying(pid_t tid);
  * to see. */
 bool process_has_open(pid_t pid, const char *path_end, bool unseen);
 
+/* Has any process but PID, of those that are ours to see, a descriptor of such a file? */
+bool process_others_have_open(pid_t pid, const char *path_end);
+
 /* Whether the process is on its way out, and how. Source: proc(5), fields flags and exit_code of
  * /proc/PID/stat; the kernel shows exit_code as 0 to those without ptrace rights. */
 enum process_state process_state(pid_t pid);

@@ -159,6 +159,27 @@ test_failed_writers_publish_nothing()
     umount_walefs m
 }
 
+# The process that opened it ends well, and leaves it to another one: the last close decides.
+test_openers_that_leave()
+{
+    local d=$T/m/dumps
+    use_store file
+    use_key none
+    mount_walefs m
+    setsid -f bash -c "echo \$\$ >'$T/pid'; head -c 3000000 /dev/zero; exec sleep 1000" >"$d/killed" 2>/dev/null
+    wait_for 20 "its bytes" bash -c "((\$(stat -c %s '$d/killed') == 3000000))"
+    [[ -z $(store_ls dumps_005) ]] || fail "published while it is written"
+    kill -KILL "$(cat "$T/pid")"
+    wait_for 20 "its end" bash -c "! test -e '$d/killed'"
+    assert_eq "$(store_ls dumps_)" "" "objects of a writer that was killed"
+    assert_log m 'dumps/killed: not published: the last process'
+    bash -c "(head -c 1000000 /dev/zero; while ! test -e '$T/go'; do sleep 0.1; done; head -c 1000000 /dev/zero) &" >"$d/left"
+    [[ -z $(store_ls dumps_005) ]] || fail "half of it is published"
+    touch "$T/go"
+    wait_for 20 "the whole of it" bash -c "((\$(stat -c %s '$d/left') == 2000000)) && test -n \"\$(ls '$STORE_DIR'/dumps_005 2>/dev/null)\""
+    umount_walefs m
+}
+
 # The store fails in the middle: the writer is told, and nothing is there.
 test_store_fails_in_midstream()
 {

@@ -398,6 +398,12 @@ static void test_has_open(void **state)
     assert_true(process_has_open(getpid(), end, true));
     close(copy);
     assert_false(process_has_open(getpid(), end, true));
+    assert_false(process_others_have_open(getpid(), end));
+    fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    assert_false(process_others_have_open(getpid(), end));
+    assert_true(process_others_have_open(0, end));
+    close(fd);
     assert_int_equal(unlink(path), 0);
     assert_true(process_has_open(0, end, true)); /* not known */
     assert_true(process_has_open(-1, end, true));
