@@ -7,6 +7,8 @@
 #include "core/log.h"
 #include "fs/dumps.h"
 
+#define STALL_MS 60000
+
 /* ---- sizes that only reading shows ---- */
 
 static bool recall(struct dumps *d, const char *key, const char *etag, struct dump_facts *out)
@@ -57,10 +59,14 @@ static void drop_close(struct sink *self)
     (void)self;
 }
 
-/* Reads an object that others have put there, to its end, once. */
+/* Reads an object that others have put there, to its end, once: for as long as bytes come. */
 static bool measure(struct fs *fs, const char *key, const struct store_info *info,
-                    struct dump_facts *out, const struct call *call, struct err *err)
+                    struct dump_facts *out, const struct call *asking, struct err *err)
 {
+    struct progress progress = {.limit_ms = STALL_MS, .last_ms = now_ms()};
+    const struct call moving = {
+        .cancel = asking->cancel, .deadline_ms = asking->deadline_ms, .progress = &progress};
+    const struct call *call = &moving;
     struct sink nowhere = {.write = drop_bytes, .finish = drop_finish, .close = drop_close};
     struct store *store = fs->opt.store;
     struct store_info now;
@@ -90,6 +96,7 @@ static bool measure(struct fs *fs, const char *key, const struct store_info *inf
 struct question {
     struct fs *fs;
     const char *path;
+    const struct call *call; /* of whoever asks: an attempt's is shorter */
     struct dump_stat *stat;
     bool *exists;
 };
@@ -109,7 +116,7 @@ static bool stat_attempt(void *arg, const struct call *call, struct err *err)
         return true;
     if (!dump_facts_find(q->fs, key, info.etag, &st->facts, &found, call, err))
         return false;
-    if (found || measure(q->fs, key, &info, &st->facts, call, err))
+    if (found || measure(q->fs, key, &info, &st->facts, q->call, err))
         return true;
     /* who cannot read it (no key, damaged) can still see that it is there */
     if (err->code != ERR_KEY && err->code != ERR_CORRUPT && err->code != ERR_FROZEN)
@@ -124,7 +131,7 @@ bool dump_stat(struct fs *fs, const char *path, struct dump_stat *out, const str
                struct err *err)
 {
     char what[128];
-    struct question q = {.fs = fs, .path = path, .stat = out};
+    struct question q = {.fs = fs, .path = path, .call = call, .stat = out};
     (void)snprintf(what, sizeof(what), "dumps/%.100s", path);
     return persist(&fs->persistence, what, call, stat_attempt, &q, err);
 }

@@ -521,6 +521,29 @@ static void objects_of_others_are_read_once(void **state)
 
 /* ---- directories and renaming ---- */
 
+/* Longer than one attempt of asking the store may take. */
+static void slow_get(void *arg, const char *op, const char *key)
+{
+    if (strcmp(op, "get") == 0 && strcmp(key, "dumps_005/theirs.lzo") == 0 &&
+        ++*(_Atomic unsigned *)arg == 1)
+        (void)usleep(3500000);
+}
+
+static void what_takes_long_to_read_is_read_once(void **state)
+{
+    size_t n;
+    _Atomic unsigned gets = 0;
+    (void)state;
+    assert_ok(put_text(dumps, "x", "content"), &err);
+    char *coded = env_get(files.store, "dumps_005/x.lzo", &n);
+    env_put(files.store, "dumps_005/theirs.lzo", coded, n);
+    free(coded);
+    fault_set_hook(faults, slow_get, (void *)&gets);
+    assert_int_not_equal(look_up(dumps, "theirs"), 0);
+    assert_int_equal(gets, 1);
+    fault_set_hook(faults, NULL, NULL);
+}
+
 static void directories(void **state)
 {
     struct fs_entry e;
@@ -704,6 +727,7 @@ int main(void)
         T(damage_is_told),
         T(sizes_cost_no_request_each),
         T(objects_of_others_are_read_once),
+        T(what_takes_long_to_read_is_read_once),
         T(directories),
         T(a_rename_never_loses_anything),
         T(whole_directories),
