@@ -137,6 +137,23 @@ void dump_end_writing(struct fs *fs, struct node *node)
     dumps_unkeep(fs, node);
 }
 
+void dump_set_deleted(struct node *node)
+{
+    struct dump_file *f = node->data;
+    pthread_mutex_lock(&f->lock);
+    f->deleted = true;
+    pthread_mutex_unlock(&f->lock);
+}
+
+bool dump_is_deleted(struct node *node)
+{
+    struct dump_file *f = node->data;
+    pthread_mutex_lock(&f->lock);
+    bool deleted = f->deleted;
+    pthread_mutex_unlock(&f->lock);
+    return deleted;
+}
+
 bool dump_is_published(struct node *node)
 {
     struct dump_file *f = node->data;

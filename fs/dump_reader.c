@@ -133,7 +133,11 @@ static bool reader_read(struct fs *fs, struct handle *h, uint64_t offset, size_t
         size = (size_t)left;
     *out = (struct fs_bytes){.fd = -1, .offset = offset};
     struct read_question q = {.fs = fs, .r = r, .offset = offset, .size = size, .out = out};
-    return size == 0 || persist(&fs->persistence, r->path, call, read_attempt, &q, err);
+    if (size == 0 || persist(&fs->persistence, r->path, call, read_attempt, &q, err))
+        return true;
+    if (err->code == ERR_ABSENT) /* it was there when it was opened */
+        err_set(err, ERR_STALE, "%s has been renamed or deleted since it was opened", r->path);
+    return false;
 }
 
 static bool reader_write(struct fs *fs, struct handle *h, const void *data, size_t n,

@@ -187,7 +187,7 @@ static bool publish(struct fs *fs, struct writer *w, struct err *err)
     if (done_already)
         return true;
     node_name(fs->inodes, w->base.node, name);
-    if (name[0] == '\0' && !w->published) {
+    if ((name[0] == '\0' && !w->published) || dump_is_deleted(w->base.node)) {
         err_set(err, ERR_CANCELLED, "dumps/%s was deleted while it was written", w->path);
         fail_writer(w, err, err);
         return true; /* as everywhere: who deletes a file that is open loses what is written */

@@ -62,6 +62,7 @@ struct dump_file {
     uint64_t stored;         /* lock: its object's bytes */
     int64_t mtime_s;         /* lock */
     bool writing;            /* lock: a handle has a candidate for this name */
+    bool deleted;            /* lock: its name was removed here, and not replaced */
     uint64_t written;        /* lock: bytes of it */
 };
 
@@ -144,6 +145,9 @@ void dump_entry(struct fs *fs, struct node *node, struct fs_entry *out);
 /* Takes the right to write NODE, which is kept from then on; ERR_BUSY when somebody else has it. */
 bool dump_begin_writing(struct fs *fs, struct node *node, struct err *err);
 void dump_end_writing(struct fs *fs, struct node *node);
+/* Who still writes it loses what is written, as everywhere. */
+void dump_set_deleted(struct node *node);
+bool dump_is_deleted(struct node *node);
 bool dump_is_published(struct node *node);
 bool dump_is_written(struct node *node); /* somebody has that right */
 

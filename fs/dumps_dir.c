@@ -481,8 +481,10 @@ static bool dir_unlink(struct fs *fs, struct node *dir, const char *name, const 
         return false;
     dump_facts_drop(fs, key, NULL, &bounded);
     struct node *node = inode_find(fs->inodes, dir, name);
-    if (node != NULL)
+    if (node != NULL) {
+        dump_set_deleted(node);
         node_unlink(fs->inodes, node);
+    }
     node_unref(fs->inodes, node);
     return true;
 }

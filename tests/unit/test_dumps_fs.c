@@ -711,6 +711,25 @@ static void what_came_meanwhile_is_not_removed(void **state)
     assert_text(look_up(dumps, "b"), "2", "two");
 }
 
+static void a_deleted_file_does_not_come_back(void **state)
+{
+    (void)state;
+    struct handle *h = create(dumps, "x", O_RDWR), *reader;
+    assert_ok(h != NULL && fs_write(fs, h, "one", 3, 0, &endless, &err), &err);
+    assert_ok(fs_fsync(fs, h, &endless, &err), &err);
+    assert_ok(fs_open(fs, look_up(dumps, "x"), O_RDONLY, ME, &reader, &endless, &err), &err);
+    assert_ok(fs_unlink(fs, dumps, "x", &endless, &err), &err);
+    assert_ok(fs_write(fs, h, "two", 3, 0, &endless, &err), &err);
+    (void)fs_flush(fs, h, ME, &endless, &err);
+    fs_release(fs, h);
+    assert_gone(dumps, "x");
+    struct fs_bytes bytes;
+    assert_false(fs_read(fs, reader, 0, 3, &bytes, &endless, &err));
+    assert_int_equal(fs_errno(&err), ESTALE); /* and not that it is not there */
+    fs_release(fs, reader);
+    env_assert_list(files.store, (struct store_list){.prefix = "dumps"}, ENV_LIST(NULL));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -732,6 +751,7 @@ int main(void)
         T(a_rename_never_loses_anything),
         T(whole_directories),
         T(what_came_meanwhile_is_not_removed),
+        T(a_deleted_file_does_not_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
