@@ -295,7 +295,7 @@ over_autofs()
     wait_for 20 "the automounter" grep -q ready "$T/autofs.log"
     assert_eq "$(stat -c %F "$T/m")" directory "the trigger"
     assert_eq "$(grep -c triggered "$T/autofs.log")" 0 "mounts before it is used"
-    assert_eq "$(timeout 30 ls "$T/m")" "$(printf 'basebackups\nstatus\nwal')" "the tree"
+    assert_eq "$(timeout 30 ls "$T/m")" "$(printf 'basebackups\ndumps\nstatus\nwal')" "the tree"
     archive_one
     assert_eq "$(grep -c triggered "$T/autofs.log")" 1 "mounts"
     umount "$T/m"
