@@ -173,6 +173,21 @@ static void say_number(struct check *c, size_t without_index)
               newest->info.name, age, more);
 }
 
+/* With a sentinel, it was complete once, and may be all there is: nobody must take it for a rest.
+ */
+static void say_incomplete(struct check *c, const struct catalog_incomplete *left)
+{
+    if (left->damaged)
+        check_say(c, CHECK_FAIL, "backups",
+                  "%s: its sentinel cannot be read; restore %s%s%s (an older version of the object "
+                  "where the bucket keeps them, or another copy), and do not delete the backup",
+                  left->name, BACKUP_PREFIX, left->name, BACKUP_SENTINEL_SUFFIX);
+    else
+        check_say(c, CHECK_OK, "backups",
+                  "%s is not complete: being written, or left by a writer that died (rmdir it)",
+                  left->name);
+}
+
 void check_backups(struct check *c)
 {
     size_t without_index = 0;
@@ -188,7 +203,5 @@ void check_backups(struct check *c)
         return;
     say_number(c, without_index);
     for (size_t i = 0; i < c->catalog->incomplete_count; i++)
-        check_say(c, CHECK_OK, "backups",
-                  "%s is not complete: being written, or left by a writer that died (rmdir it)",
-                  c->catalog->incomplete[i].name);
+        say_incomplete(c, &c->catalog->incomplete[i]);
 }

@@ -148,6 +148,28 @@ test_timelines()
     says "^FAIL +gap +$(seg_name 5 16 2) is missing"
 }
 
+# It was complete once: not a rest that anybody should delete, however many others there are.
+test_sentinel_damaged()
+{
+    local dir newer=base_000000010000000000000003_00000040
+    use_store file
+    make_archive
+    dir=$STORE_DIR/basebackups_005
+    cp -r "$dir/$BACKUP" "$dir/$newer"
+    check 0
+    says "^ok +backups +$newer is not complete.*rmdir"
+    printf '{"wal_segment_backup_stop": "0000' >"$dir/${newer}_backup_stop_sentinel.json"
+    check 2
+    says "^FAIL +backups +$newer: its sentinel cannot be read; restore basebackups_005/${newer}_backup_stop_sentinel.json .*do not delete" \
+        "^ok +backups +1 complete"
+    says_not rmdir
+    rm -r "$dir/$newer" "$dir/${newer}_backup_stop_sentinel.json"
+    printf '{"wal_segment_backup_stop": "0000' >"$dir/${BACKUP}_backup_stop_sentinel.json"
+    check 2
+    says "^FAIL +backups +$BACKUP: its sentinel cannot be read"
+    says_not rmdir
+}
+
 flip() # FILE OFFSET
 {
     python3 - "$1" "$2" <<'END'
