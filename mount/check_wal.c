@@ -209,6 +209,46 @@ static uint64_t not_reported(const struct check_wal *w, const struct wal_ranges 
     return segments;
 }
 
+/* ---- timelines nobody can reach ---- */
+
+static bool has_history(const struct check_wal *w, uint32_t tli)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        struct wal_name n = wal_name_parse(w->files[i].name);
+        if (n.kind == WAL_HISTORY && n.tli == tli)
+            return true;
+    }
+    return false;
+}
+
+/* A backup of that timeline is followed without its history. */
+static bool is_followed_onto(const struct check *c, uint32_t tli)
+{
+    if (c->catalog == NULL || c->catalog->count == 0)
+        return true;
+    for (size_t i = 0; i < c->catalog->count; i++)
+        if (c->catalog->backups[i].info.start.tli < tli)
+            return true;
+    return false;
+}
+
+static void say_history(struct check *c, uint32_t tli)
+{
+    if (tli <= 1 || has_history(&c->wal, tli))
+        return;
+    if (is_followed_onto(c, tli))
+        check_say(c, CHECK_FAIL, "wal",
+                  "wal/%08" PRIX32 ".history is missing: recovery would end on the old timeline, "
+                  "without what timeline %" PRIu32 " has; archive it again from pg_wal of the "
+                  "primary or a standby",
+                  tli, tli);
+    else
+        check_say(c, CHECK_WARN, "wal",
+                  "wal/%08" PRIX32 ".history is missing: no backup of an older timeline needs it; "
+                  "archive it again from pg_wal",
+                  tli);
+}
+
 void check_wal_timelines(struct check *c)
 {
     const struct check_wal *w = &c->wal;
@@ -226,6 +266,7 @@ void check_wal_timelines(struct check *c)
         check_say(c, holes > 0 && !backups ? CHECK_WARN : CHECK_OK, "wal",
                   "timeline %" PRIu32 ": %s, %" PRIu64 " there, %s%s", t->tli, range, t->count,
                   bytes, more);
+        say_history(c, t->tli);
     }
     if (w->timelines.foreign > 0)
         check_say(c, CHECK_WARN, "wal",

@@ -148,6 +148,42 @@ test_timelines()
     says "^FAIL +gap +$(seg_name 5 16 2) is missing"
 }
 
+# Nobody gets onto a timeline whose history is missing.
+test_history_missing()
+{
+    local n
+    use_store file
+    make_archive
+    for n in 4 5 6; do
+        make_seg "$(seg_name "$n" 16 2)" "$T/seg"
+        lzop -c "$T/seg" >"$STORE_DIR/wal_005/$(seg_name "$n" 16 2).lzo"
+    done
+    check 2
+    says "^FAIL +wal +wal/00000002.history is missing: recovery would end on the old timeline"
+    printf '1\t0/4800000\tno recovery target specified\n' | lzop -c >"$STORE_DIR/wal_005/00000002.history.lzo"
+    check 0
+    says_not "00000002.history"
+}
+
+# A backup of the timeline itself is all there is: it can be followed.
+test_history_missing_that_no_backup_needs()
+{
+    local n dir
+    use_store file
+    make_archive
+    dir=$STORE_DIR/basebackups_005
+    for n in $CLUSTER_WAL; do
+        make_seg "$(seg_name "$n" 16 2)" "$T/seg"
+        lzop -c "$T/seg" >"$STORE_DIR/wal_005/$(seg_name "$n" 16 2).lzo"
+    done
+    rm "$STORE_DIR"/wal_005/00000001*
+    sed -i -E 's/000000010000/000000020000/g; s/timeline": ?1/timeline": 2/g' "$dir"/*_sentinel.json
+    mv "$dir/$BACKUP" "$dir/${BACKUP/_00000001/_00000002}"
+    mv "$dir"/*_sentinel.json "$dir/${BACKUP/_00000001/_00000002}_backup_stop_sentinel.json"
+    check 1
+    says "^warn +wal +wal/00000002.history is missing: no backup of an older timeline"
+}
+
 # It was complete once: not a rest that anybody should delete, however many others there are.
 test_sentinel_damaged()
 {
