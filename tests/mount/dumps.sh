@@ -467,3 +467,62 @@ monthly/2026-07-01T03-00-00Z" "sets"
     expect_fail 'refused.*no option' "$ROOT/mount/walefs-dump" --what "$T/m"
     umount_walefs m
 }
+
+# The script alone: the programs that it calls are stubs, whose dumps are a line each.
+stubs()
+{
+    local name
+    mkdir "$T/bin"
+    printf '%s\n' '#!/bin/bash' 'printf "db\0"' >"$T/bin/psql"
+    for name in pg_dump pg_dumpall; do
+        cat >"$T/bin/$name" <<'END'
+#!/bin/bash
+while (($# > 0)); do
+    [[ $1 != -f ]] || file=$2
+    shift
+done
+echo "-- PostgreSQL database cluster dump complete" >"$file"
+END
+    done
+    printf '#!/bin/bash\n' >"$T/bin/pg_restore"
+    chmod +x "$T"/bin/*
+}
+
+stub_dump() # TIME ARGS...: of walefs-dump, before MOUNT
+{
+    PATH="$T/bin:$PATH" "$ROOT/mount/walefs-dump" --now "$1" "${@:2}" "$T/m" >"$T/.said" 2>&1
+}
+
+# A clock that was ahead, or has gone back: the set of this run stays, and those of the next runs too.
+test_script_clock()
+{
+    local day
+    use_store file
+    use_key none
+    stubs
+    mount_walefs m allow_delete
+    for day in 2036-05-01 2036-05-02 2036-05-03 2036-05-04; do
+        stub_dump "$day 02:00" --keep-daily 2 || fail "$(cat "$T/.said")"
+        ! grep future "$T/.said" || fail "a set from the future, where there is none"
+    done
+    for day in 2026-05-01 2026-05-04 2026-05-05 2026-05-06 2026-05-07; do
+        stub_dump "$day 02:00" --keep-daily 2 --keep-weekly 1 --keep-monthly 1 || fail "$(cat "$T/.said")"
+        assert_match "$(last_line)" "^walefs-dump: done.*$day" "last line"
+        assert_match "$(cat "$T/.said")" "warning: of dumps/monthly, sets from the future are kept.*: 2036-05-01T02" "warning"
+        find "$T/m/dumps" -path "*/${day}T*" -name db.dump | grep -q . || fail "the set of $day was removed at once"
+    done
+    assert_eq "$(sets)" "daily/2026-05-06T02-00-00Z
+daily/2026-05-07T02-00-00Z
+daily/2036-05-03T02-00-00Z
+daily/2036-05-04T02-00-00Z
+monthly/2026-05-01T02-00-00Z
+monthly/2036-05-01T02-00-00Z
+weekly/2026-05-04T02-00-00Z
+weekly/2036-05-02T02-00-00Z" "sets"
+    # back by a day and by two: what is there is younger than the set that is made
+    stub_dump "2026-05-06 01:00" --keep-daily 1 || fail "$(cat "$T/.said")"
+    stub_dump "2026-05-05 01:00" --keep-daily 1 || fail "$(cat "$T/.said")"
+    [[ -e $T/m/dumps/daily/2026-05-05T01-00-00Z/db.dump ]] || fail "removed the set it has just made"
+    [[ -e $T/m/dumps/daily/2026-05-06T01-00-00Z/db.dump ]] || fail "removed a set from the future"
+    umount_walefs m
+}
