@@ -526,3 +526,49 @@ weekly/2036-05-02T02-00-00Z" "sets"
     [[ -e $T/m/dumps/daily/2026-05-06T01-00-00Z/db.dump ]] || fail "removed a set from the future"
     umount_walefs m
 }
+
+# Of an old set only what its list has is removed, also of one whose making was interrupted.
+test_script_foreign_files()
+{
+    local d=$T/m/dumps/daily day old=2026-05-03T02-00-00Z left
+    use_store file
+    use_key none
+    stubs
+    mount_walefs m allow_delete
+    for day in 01 02 03 04; do
+        stub_dump "2026-05-$day 02:00" --keep-daily 1 --keep-weekly 0 || fail "$(cat "$T/.said")"
+    done
+    [[ -e $d/$old/db.dump ]] || fail "no set of the 3rd"
+    left=2026-05-02T03-00-00Z
+    mkdir "$d/$left" # killed while it dumped db
+    printf '# file\tbytes\tstate\nglobals.sql\t0\tplanned\ndb.dump\t0\tplanned\n../%s/db.dump\t0\tok\n' \
+        2026-05-05T02-00-00Z >"$d/$left/contents.partial"
+    echo x >"$d/$left/globals.sql"
+    echo keep >"$d/$old/before-upgrade.dump"
+    echo keep >"$d/$old/contents.mine"
+    stub_dump "2026-05-05 02:00" --keep-daily 1 || fail "$(cat "$T/.said")"
+    assert_eq "$(ls -A "$d/$old" | tr '\n' ' ')" "before-upgrade.dump contents.mine " "what is left of a set with foreign files"
+    assert_match "$(cat "$T/.said")" "warning: .*/$old stays: .*before-upgrade.dump, contents.mine" "warning"
+    [[ ! -e $d/$left ]] || fail "the interrupted set stays"
+    [[ -e $d/2026-05-05T02-00-00Z/db.dump ]] || fail "a list that leads elsewhere was followed"
+    umount_walefs m
+}
+
+# Killed in the middle: the list of what will be there is there already.
+test_script_killed()
+{
+    local d=$T/m/dumps/monthly/2026-05-01T02-00-00Z
+    use_store file
+    use_key none
+    stubs
+    printf '#!/bin/bash\nkill -9 $PPID\n' >"$T/bin/pg_dump"
+    mount_walefs m allow_delete
+    ! stub_dump "2026-05-01 02:00" || fail "was not killed"
+    assert_eq "$(grep -c $'\tplanned$' "$d/contents.partial")" 2 "files that are planned"
+    rm "$T/bin/pg_dump"
+    cp "$T/bin/pg_dumpall" "$T/bin/pg_dump"
+    stub_dump "2026-06-01 02:00" --keep-monthly 1 || fail "$(cat "$T/.said")"
+    stub_dump "2026-07-01 02:00" --keep-monthly 1 || fail "$(cat "$T/.said")"
+    assert_eq "$(sets)" "monthly/2026-07-01T02-00-00Z" "sets"
+    umount_walefs m
+}
