@@ -572,3 +572,27 @@ test_script_killed()
     assert_eq "$(sets)" "monthly/2026-07-01T02-00-00Z" "sets"
     umount_walefs m
 }
+
+# A second run for the same mount, by whatever path, does nothing; the next one does.
+test_script_twice()
+{
+    local pid rc=0
+    use_store file
+    use_key none
+    stubs
+    sed -i '2i touch "$T/begun"; while [[ ! -e $T/go ]]; do sleep 0.1; done' "$T/bin/pg_dump"
+    export T
+    mount_walefs m
+    ln -s m "$T/link"
+    stub_dump "2026-05-01 02:00" &
+    pid=$!
+    wait_for 30 "the first to dump" test -e "$T/begun"
+    PATH="$T/bin:$PATH" "$ROOT/mount/walefs-dump" --now "2026-05-02 02:00" "$T/link" >"$T/second" 2>&1 || rc=$?
+    assert_eq "$rc" 1 "exit status of the second"
+    assert_match "$(cat "$T/second")" 'refused, nothing was dumped: another walefs-dump for .* is running' "the second"
+    touch "$T/go"
+    wait "$pid" || fail "$(cat "$T/.said")"
+    assert_eq "$(sets)" "monthly/2026-05-01T02-00-00Z" "sets"
+    stub_dump "2026-05-02 02:00" || fail "$(cat "$T/.said")"
+    umount_walefs m
+}
