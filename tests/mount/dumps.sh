@@ -587,7 +587,7 @@ test_script_twice()
     stub_dump "2026-05-01 02:00" &
     pid=$!
     wait_for 30 "the first to dump" test -e "$T/begun"
-    PATH="$T/bin:$PATH" "$ROOT/mount/walefs-dump" --now "2026-05-02 02:00" "$T/link" >"$T/second" 2>&1 || rc=$?
+    PATH="$T/bin:$PATH" timeout 20 "$ROOT/mount/walefs-dump" --now "2026-05-02 02:00" "$T/link" >"$T/second" 2>&1 || rc=$?
     assert_eq "$rc" 1 "exit status of the second"
     assert_match "$(cat "$T/second")" 'refused, nothing was dumped: another walefs-dump for .* is running' "the second"
     touch "$T/go"
