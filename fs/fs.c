@@ -89,8 +89,10 @@ static void on_damage(void *arg, const struct partition *p)
 {
     struct fs *fs = arg;
     uint64_t *ids = NULL;
+    if (fs->invalidate == NULL)
+        return;
     size_t cap = 0, n = count_readers(fs, p, NULL, 0);
-    while (fs->invalidate != NULL && n > cap) { /* more may come meanwhile */
+    while (n > cap) { /* more may come meanwhile */
         free(ids);
         cap = n;
         ids = calloc(cap, sizeof(*ids));

@@ -199,7 +199,7 @@ test_sentinel_damaged()
     says "^FAIL +backups +$newer: its sentinel cannot be read; restore basebackups_005/${newer}_backup_stop_sentinel.json .*do not delete" \
         "^ok +backups +1 complete"
     says_not rmdir
-    rm -r "$dir/$newer" "$dir/${newer}_backup_stop_sentinel.json"
+    rm -r "${dir:?}/$newer" "$dir/${newer}_backup_stop_sentinel.json"
     printf '{"wal_segment_backup_stop": "0000' >"$dir/${BACKUP}_backup_stop_sentinel.json"
     check 2
     says "^FAIL +backups +$BACKUP: its sentinel cannot be read"

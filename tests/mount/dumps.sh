@@ -547,7 +547,7 @@ test_script_foreign_files()
     echo keep >"$d/$old/before-upgrade.dump"
     echo keep >"$d/$old/contents.mine"
     stub_dump "2026-05-05 02:00" --keep-daily 1 || fail "$(cat "$T/.said")"
-    assert_eq "$(ls -A "$d/$old" | tr '\n' ' ')" "before-upgrade.dump contents.mine " "what is left of a set with foreign files"
+    assert_eq "$(find "$d/$old" -mindepth 1 -printf '%f\n' | sort | tr '\n' ' ')" "before-upgrade.dump contents.mine " "what is left of a set with foreign files"
     assert_match "$(cat "$T/.said")" "warning: .*/$old stays: .*before-upgrade.dump, contents.mine" "warning"
     [[ ! -e $d/$left ]] || fail "the interrupted set stays"
     [[ -e $d/2026-05-05T02-00-00Z/db.dump ]] || fail "a list that leads elsewhere was followed"
@@ -561,6 +561,7 @@ test_script_killed()
     use_store file
     use_key none
     stubs
+    # shellcheck disable=SC2016
     printf '#!/bin/bash\nkill -9 $PPID\n' >"$T/bin/pg_dump"
     mount_walefs m allow_delete
     ! stub_dump "2026-05-01 02:00" || fail "was not killed"
@@ -580,6 +581,7 @@ test_script_twice()
     use_store file
     use_key none
     stubs
+    # shellcheck disable=SC2016
     sed -i '2i touch "$T/begun"; while [[ ! -e $T/go ]]; do sleep 0.1; done' "$T/bin/pg_dump"
     export T
     mount_walefs m
