@@ -24,6 +24,7 @@
 
 #define DUMP_PREFIX "dumps_005/"
 #define DUMP_FACTS_PREFIX "dumps_facts_005/"
+#define DUMP_META_DIGEST "walefs-digest" /* metadata of the facts: core/digest.h's text form */
 #define DUMP_PATH_MAX 800u /* bytes: leaves room for the facts and for the archive's own prefix */
 #define DUMP_NAME_MAX 251u /* of one component, which becomes a file name with ".lzo" */
 

@@ -12,7 +12,6 @@
 
 #define BODY_MAX (64u << 20)
 #define META_SIZE "walefs-size"
-#define META_DIGEST "walefs-digest"
 
 /* ---- the body: the map, in the text form of an index of one partition ---- */
 
@@ -84,7 +83,7 @@ void dump_facts_put(struct fs *fs, const char *key, const struct dump_facts *fac
     char facts_key[STORE_KEY_MAX];
     struct err err = ERR_INIT;
     struct buf_sink body = buf_sink();
-    struct store_meta meta[2] = {{.name = META_SIZE}, {.name = META_DIGEST}};
+    struct store_meta meta[2] = {{.name = META_SIZE}, {.name = DUMP_META_DIGEST}};
     if (fs->opt.read_only || !dump_facts_key(key, facts, facts_key))
         return;
     /* a map that does not fit is left out: the object is then read from its start */
@@ -113,7 +112,7 @@ bool dump_facts_digest(struct fs *fs, const char *key, const struct dump_facts *
     if (!dump_facts_key(key, facts, facts_key) ||
         !fs->opt.store->ops->head(fs->opt.store, facts_key, &info, call, &ignored))
         return false;
-    const char *digest = store_meta_get(&info, META_DIGEST);
+    const char *digest = store_meta_get(&info, DUMP_META_DIGEST);
     if (digest == NULL || strlen(digest) >= DIGEST_TEXT_MAX)
         return false;
     strcpy(out, digest);

@@ -115,6 +115,8 @@ static void run(struct check *c)
         return;
     check_backups(c);
     check_wal_timelines(c);
+    if (!cancel_fired(&c->cancel))
+        check_dumps(c);
     if (c->deep && !cancel_fired(&c->cancel))
         check_deep(c);
 }
@@ -122,6 +124,7 @@ static void run(struct check *c)
 static void check_free(struct check *c)
 {
     check_wal_free(&c->wal);
+    check_dumps_free(&c->dumps);
     catalog_unref(c->catalog);
     openpgp_free(c->pgp);
     if (c->store != NULL)

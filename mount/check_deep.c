@@ -98,13 +98,27 @@ static bool add_backup(struct deep *d, const struct backup_info *info, struct er
     return ok;
 }
 
+static bool add_dumps(struct deep *d, struct err *err)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < d->c->dumps.count; i++) {
+        const struct check_dump *f = &d->c->dumps.files[i];
+        const struct check_object o = {.kind = CHECK_DUMP,
+                                       .key = f->key,
+                                       .stored_bytes = f->stored_bytes,
+                                       .dump = f->known ? &f->facts : NULL};
+        ok = add(d, &o, err);
+    }
+    return ok;
+}
+
 static bool collect(struct deep *d, struct err *err)
 {
     const struct catalog *catalog = d->c->catalog;
     bool ok = add_wal(d, err);
     for (size_t i = 0; ok && catalog != NULL && i < catalog->count; i++)
         ok = add_backup(d, &catalog->backups[i].info, err);
-    return ok;
+    return ok && add_dumps(d, err);
 }
 
 /* ---- the work ---- */

@@ -5,6 +5,7 @@
  *   check_access.c    store and keys
  *   check_wal.c       WAL: listing it, reading the newest segment, gaps
  *   check_backups.c   base backups: are they complete, and is the WAL there that they need
+ *   check_dumps.c     logical dumps: listing them, verifying one
  *   check_deep.c      decoding and verifying everything
  *   check_object.c    one object of that
  *   check_progress.c  how far that is */
@@ -17,6 +18,7 @@
 
 #include "core/buf.h"
 #include "core/catalog.h"
+#include "core/dump_name.h"
 #include "core/openpgp.h"
 #include "core/wal_gaps.h"
 #include "mount/config.h"
@@ -39,6 +41,18 @@ struct check_wal {
     struct wal_ranges reported; /* missing ones that a line was written about */
 };
 
+struct check_dump {
+    char *key;
+    uint64_t stored_bytes;
+    struct dump_facts facts; /* of what was listed; only the ETag unless known */
+    bool known;
+};
+
+struct check_dumps {
+    struct check_dump *files; /* in byte order of their keys */
+    size_t count, capacity;
+};
+
 struct check {
     struct settings settings;
     struct config config;
@@ -53,6 +67,7 @@ struct check {
     struct openpgp *pgp;
     bool reads; /* what is written here can be decrypted here, as far as is known */
     struct check_wal wal;
+    struct check_dumps dumps;
     struct catalog *catalog; /* NULL: not known */
 };
 
@@ -96,7 +111,14 @@ void check_backups(struct check *c);
 
 /* ---- everything (check_deep.c, check_object.c) ---- */
 
-enum check_kind { CHECK_SEGMENT, CHECK_HISTORY, CHECK_LABEL, CHECK_PARTITION, CHECK_INDEX };
+enum check_kind {
+    CHECK_SEGMENT,
+    CHECK_HISTORY,
+    CHECK_LABEL,
+    CHECK_PARTITION,
+    CHECK_INDEX,
+    CHECK_DUMP
+};
 
 struct check_object {
     enum check_kind kind;
@@ -105,6 +127,7 @@ struct check_object {
     bool newest;             /* segment of its timeline */
     uint64_t stored_bytes;
     const char *sha256; /* of a partition's plain content, hexadecimal; NULL: not known. Borrowed */
+    const struct dump_facts *dump; /* of a dump; NULL: not known. Borrowed */
 };
 
 /* A sink for a history or label file; the caller frees the text. */
@@ -118,7 +141,21 @@ void check_text_init(struct check_text *t);
 bool check_object(struct store *store, struct openpgp *pgp, const struct check_object *o,
                   _Atomic uint64_t *progress, const struct call *call, struct err *err);
 
+/* Decodes it into OUT, which is finished, not closed. */
+bool check_decode(struct store *store, struct openpgp *pgp, const struct check_object *o,
+                  struct sink *out, _Atomic uint64_t *progress, const struct call *call,
+                  struct err *err);
+
 void check_deep(struct check *c);
+
+/* ---- dumps (check_dumps.c) ---- */
+
+/* Lists them, with their facts; one line if there are any. */
+void check_dumps(struct check *c);
+void check_dumps_free(struct check_dumps *d);
+/* As check_object; also the size and the checksum, where they are known. */
+bool check_dump(struct store *store, struct openpgp *pgp, const struct check_object *o,
+                _Atomic uint64_t *progress, const struct call *call, struct err *err);
 
 /* ---- progress (check_progress.c) ---- */
 

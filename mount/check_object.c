@@ -37,10 +37,9 @@ static void counted_close(struct source *self)
     (void)self;
 }
 
-/* OUT is finished, not closed. */
-static bool decode(struct store *store, struct openpgp *pgp, const struct check_object *o,
-                   struct sink *out, _Atomic uint64_t *progress, const struct call *call,
-                   struct err *err)
+bool check_decode(struct store *store, struct openpgp *pgp, const struct check_object *o,
+                  struct sink *out, _Atomic uint64_t *progress, const struct call *call,
+                  struct err *err)
 {
     struct store_info info;
     struct codec_facts facts = {.encrypted = false};
@@ -64,7 +63,7 @@ static bool check_segment(struct store *store, struct openpgp *pgp, const struct
     if (pages == NULL)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     wal_pages_init(pages, o->name, o->newest);
-    bool ok = decode(store, pgp, o, &pages->base, progress, call, err);
+    bool ok = check_decode(store, pgp, o, &pages->base, progress, call, err);
     free(pages);
     return ok;
 }
@@ -101,7 +100,7 @@ static bool check_text(struct store *store, struct openpgp *pgp, const struct ch
     struct check_text t;
     struct err why = ERR_INIT;
     check_text_init(&t);
-    bool ok = decode(store, pgp, o, &t.base, progress, call, err);
+    bool ok = check_decode(store, pgp, o, &t.base, progress, call, err);
     const char *text = buf_str(&t.text);
     if (ok && !(o->kind == CHECK_HISTORY ? wal_history_check(o->name, text, t.text.len, &why)
                                          : wal_label_check(o->name, text, t.text.len, &why)))
@@ -204,7 +203,7 @@ static bool check_part(struct store *store, struct openpgp *pgp, const struct ch
     bool ok = rc == 0 || err_sys(err, rc, "cannot start a thread");
     if (ok && (h.sha256 == NULL || EVP_DigestInit_ex(h.sha256, EVP_sha256(), NULL) != 1))
         ok = err_set(err, ERR_NO_MEMORY, "SHA-256 failed");
-    ok = ok && decode(store, pgp, o, &h.base, progress, call, err);
+    ok = ok && check_decode(store, pgp, o, &h.base, progress, call, err);
     sink_close(h.pipe);
     if (rc == 0)
         (void)pthread_join(reader, NULL);
@@ -227,6 +226,8 @@ bool check_object(struct store *store, struct openpgp *pgp, const struct check_o
     case CHECK_HISTORY:
     case CHECK_LABEL:
         return check_text(store, pgp, o, progress, call, err);
+    case CHECK_DUMP:
+        return check_dump(store, pgp, o, progress, call, err);
     default:
         return check_part(store, pgp, o, progress, call, err);
     }

@@ -255,6 +255,82 @@ test_damage_encrypted()
     damage
 }
 
+# Dumps: damaged, sound but another content of the same size, another size, of others; nothing is read without --deep.
+dumps()
+{
+    local d=$STORE_DIR/dumps_005 name
+    make_archive
+    mount_walefs w
+    mkdir "$T/w/dumps/day!"
+    for name in flipped other short sound; do
+        head -c 300000 /dev/urandom >"$T/w/dumps/day!/$name"
+    done
+    : >"$T/w/dumps/empty"
+    umount_walefs w
+    head -c 1000 /dev/urandom | lzop -c >"$d/foreign.lzo"
+    check 0 --deep
+    says "^ok +dumps +6 files, .*of 1 no size and checksum" "^ok +deep +12 objects decoded .*0 of them damaged"
+    flip "$d/day!/flipped.lzo" 150000
+    check 0
+    says "^ok +dumps +6 files, .*not read"
+    check 2 --deep
+    says "^FAIL +deep +dumps_005/day!/flipped.lzo: " "^FAIL +deep +12 objects .*1 of them damaged"
+}
+
+test_dumps_plain()
+{
+    use_store file
+    dumps
+}
+
+test_dumps_encrypted()
+{
+    use_store file
+    use_key gpg
+    dumps
+}
+
+# Puts another object in the place of a dump, and gives it the facts of the old one.
+replace_dump() # NAME FILE
+{
+    local facts
+    cp "$2" "$STORE_DIR/dumps_005/$1.lzo"
+    facts=$(echo "$STORE_DIR/dumps_facts_005/$1.lzo!"*)
+    mv "$facts" "${facts%!*}!$(python3 -c 'import os, sys
+st = os.stat(sys.argv[1])
+print("%x-%x-%x" % (st.st_mtime_ns, st.st_size, st.st_ino))' "$STORE_DIR/dumps_005/$1.lzo")"
+}
+
+# Sound objects, whose content is not what was written.
+test_dump_of_another_content()
+{
+    local d name
+    use_store file
+    make_archive
+    d=$STORE_DIR
+    mount_walefs w
+    for name in one two three; do
+        head -c 30000 /dev/urandom >"$T/w/dumps/$name"
+    done
+    umount_walefs w
+    # facts that name the objects as they are now
+    head -c 30000 /dev/urandom | lzop -c >"$T/same_size"
+    head -c 20000 /dev/urandom | lzop -c >"$T/shorter"
+    replace_dump one "$T/same_size"
+    replace_dump two "$T/shorter"
+    check 2 --deep
+    says "^FAIL +deep +dumps_005/one.lzo: its content has another checksum" \
+        "^FAIL +deep +dumps_005/two.lzo: it has 20000 bytes, and was written with 30000" \
+        "^FAIL +deep +9 objects .*2 of them damaged"
+    says_not dumps_005/three
+    # no facts of this content: only that it can be decoded is known
+    cp "$T/shorter" "$d/dumps_005/three.lzo"
+    touch -d 2020-01-01 "$d/dumps_005/three.lzo"
+    check 2 --deep
+    says "^ok +dumps +.*of 1 no size"
+    says_not dumps_005/three
+}
+
 # Sound tar, but not what the sentinel has the checksum of.
 test_partition_of_another_backup()
 {
