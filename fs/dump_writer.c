@@ -376,7 +376,8 @@ static void publish_late(struct fs *fs, struct writer *w)
     struct err err = ERR_INIT;
     if (w->opener == 0 || w->opener_failed || w->failed || cancel_fired(&fs->stop))
         return;
-    if (w->last_failed && w->dirty)
+    bool stored = w->published && !w->dirty;
+    if (w->last_failed && !stored)
         log_warn("dumps/%s: not published: the last process that had it open was killed, or exited "
                  "with an error",
                  w->path);

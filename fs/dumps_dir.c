@@ -476,6 +476,14 @@ static bool dir_unlink(struct fs *fs, struct node *dir, const char *name, const 
         return err_set(err, ERR_DENIED, "dumps/%.200s stays: the mount is without -o allow_delete",
                        path);
     struct call bounded = dump_bounded(fs, call);
+    struct node *file = inode_find(fs->inodes, dir, name);
+    pthread_mutex_lock(&fs->dumps->lock);
+    bool moving = is_moving(fs, file != NULL ? file : dir);
+    pthread_mutex_unlock(&fs->dumps->lock);
+    node_unref(fs->inodes, file);
+    if (moving)
+        return err_set(err, ERR_BUSY, "dumps/%.200s: it is being renamed, or its directory is",
+                       path);
     if (!dumps_keep_dirs(fs, dir, err) ||
         !fs->opt.store->ops->remove(fs->opt.store, keys, 1, &bounded, err))
         return false;

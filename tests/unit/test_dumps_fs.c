@@ -691,6 +691,8 @@ static void interfere(void *arg, const char *op, const char *key)
     assert_int_equal(fs_errno(&why), EBUSY);
     assert_false(fs_rename(fs, dumps, "4", a, "4", false, &endless, &why));
     assert_int_equal(fs_errno(&why), EBUSY);
+    assert_false(fs_unlink(fs, a, "2", &endless, &why));
+    assert_int_equal(fs_errno(&why), EBUSY);
 }
 
 static void what_came_meanwhile_is_not_removed(void **state)
