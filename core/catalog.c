@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "core/wal_name.h"
 
 #define SENTINEL_MAX (64u << 20) /* a checksum for each partition of a very large backup */
 #define READERS 8u
@@ -365,6 +366,15 @@ const struct catalog_backup *catalog_find_label(const struct catalog *c, const c
 const struct catalog_backup *catalog_latest(const struct catalog *c)
 {
     return c->count == 0 ? NULL : &c->backups[c->count - 1];
+}
+
+uint32_t catalog_segment_size(const struct catalog *c)
+{
+    uint32_t size = 0;
+    for (size_t i = c->count; size == 0 && i > 0; i--)
+        if (wal_segment_size_valid(c->backups[i - 1].info.segment_size))
+            size = c->backups[i - 1].info.segment_size;
+    return size;
 }
 
 bool catalog_is_incomplete(const struct catalog *c, const char *name)

@@ -38,6 +38,8 @@ const struct catalog_backup *catalog_find(const struct catalog *c, const char *n
 const struct catalog_backup *catalog_find_label(const struct catalog *c, const char *label);
 /* The newest, or NULL. */
 const struct catalog_backup *catalog_latest(const struct catalog *c);
+/* Of WAL, as the newest backup that knows it says; 0 when none does. */
+uint32_t catalog_segment_size(const struct catalog *c);
 bool catalog_is_incomplete(const struct catalog *c, const char *name);
 
 /* The rule of LATEST: the higher timeline wins, then the higher start position, then the later

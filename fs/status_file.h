@@ -5,8 +5,8 @@
 
 #include <stdio.h>
 
+#include "core/backup_wal.h"
 #include "core/catalog.h"
-#include "core/wal_census.h"
 #include "fs/node.h"
 #include "fs/survey.h"
 
@@ -45,11 +45,14 @@ void status_time(FILE *out, int64_t when_s);
 /* ", 12 s ago: reason" behind the time of what is stale; "" else. */
 void status_as_of(FILE *out, const struct status_view *v, enum status_source source);
 
-/* Where a backup begins, as a segment of its timeline; false when that is not known. */
-bool status_backup_start(const struct wal_census *c, const struct backup_info *info, uint32_t *tli,
-                         uint64_t *number);
-/* What a recovery from that backup to the newest WAL lacks; false when it cannot be told. */
-bool status_backup_way(const struct wal_census *c, const struct backup_info *info,
-                       struct wal_way *way);
+/* What a recovery from a backup to the newest WAL lacks. */
+struct status_lack {
+    uint64_t within, after; /* segments: up to the end of the backup, and behind that */
+    struct wal_range first; /* if some are missing */
+    uint32_t to_tli;        /* of the last segment on the way */
+};
+/* False when it cannot be told. */
+bool status_backup_lacks(const struct wal_census *c, const struct backup_info *info,
+                         struct status_lack *lack);
 
 #endif

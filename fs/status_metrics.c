@@ -10,13 +10,8 @@ static void print_wal(FILE *out, const struct status_view *v)
 {
     const struct wal_census *c = view_wal(v);
     const struct wal_timeline *t = c == NULL ? NULL : wal_census_newest(c);
-    uint64_t missing = 0, gaps = 0;
     if (c == NULL)
         return;
-    for (size_t i = 0; i < c->count; i++) {
-        missing += c->timelines[i].missing;
-        gaps += c->timelines[i].gap_count;
-    }
     metrics_single(out, "walefs_wal_listed_timestamp_seconds", "gauge",
                    "When the WAL in the archive was last listed, for the metrics walefs_wal_...",
                    (uint64_t)v->of[SOURCE_WAL].result->asked_s);
@@ -26,9 +21,10 @@ static void print_wal(FILE *out, const struct status_view *v)
                    c->stored_bytes);
     if (c->segment_size != 0) {
         metrics_single(out, "walefs_wal_gaps", "gauge",
-                       "Places where segments are missing between others of their timeline.", gaps);
+                       "Places where segments are missing between others of their timeline.",
+                       c->gaps);
         metrics_single(out, "walefs_wal_missing_segments", "gauge",
-                       "Segments that are missing in these places.", missing);
+                       "Segments that are missing in these places.", c->missing);
     }
     if (t != NULL)
         metrics_single(out, "walefs_wal_last_segment_timestamp_seconds", "gauge",
@@ -42,7 +38,7 @@ static void print_backups(FILE *out, const struct status_view *v)
     const struct catalog_backup *latest = c == NULL ? NULL : catalog_latest(c);
     const struct wal_census *wal = view_wal(v);
     uint64_t broken = 0;
-    struct wal_way way;
+    struct status_lack lack;
     if (c == NULL)
         return;
     metrics_single(out, "walefs_backups_listed_timestamp_seconds", "gauge",
@@ -58,7 +54,8 @@ static void print_backups(FILE *out, const struct status_view *v)
     if (wal == NULL || wal->segment_size == 0)
         return;
     for (size_t i = 0; i < c->count; i++)
-        broken += status_backup_way(wal, &c->backups[i].info, &way) && way.missing > 0;
+        broken +=
+            status_backup_lacks(wal, &c->backups[i].info, &lack) && lack.within + lack.after > 0;
     metrics_single(out, "walefs_backups_with_gaps", "gauge",
                    "Base backups from which WAL is missing on the way to the last segment.",
                    broken);

@@ -95,20 +95,14 @@ static void print_backlog(FILE *out, const struct status_view *v)
 
 static void print_gaps(FILE *out, const struct wal_census *c)
 {
-    uint64_t missing = 0;
-    size_t gaps = 0;
     head(out, "gaps:");
-    for (size_t i = 0; i < c->count; i++) {
-        missing += c->timelines[i].missing;
-        gaps += c->timelines[i].gap_count;
-    }
     if (c->segment_size == 0)
         fputs("not known, since the segment size is not\n", out);
-    else if (gaps == 0)
+    else if (c->gaps == 0)
         fputs("none\n", out);
     else
-        fprintf(out, "%" PRIu64 " segments are missing, in %zu places: see status/wal\n", missing,
-                gaps);
+        fprintf(out, "%" PRIu64 " segments are missing, in %" PRIu64 " places: see status/wal\n",
+                c->missing, c->gaps);
 }
 
 static void print_wal(FILE *out, const struct status_view *v)
@@ -120,9 +114,8 @@ static void print_wal(FILE *out, const struct status_view *v)
         fprintf(out, "not known yet: %s\n", v->of[SOURCE_WAL].why.text);
         return;
     }
-    size_t timelines = c->count + c->older;
-    fprintf(out, "%" PRIu64 " segments on %zu timeline%s, ", c->segments, timelines,
-            timelines == 1 ? "" : "s");
+    fprintf(out, "%" PRIu64 " segments on %zu timeline%s, ", c->segments, c->count,
+            c->count == 1 ? "" : "s");
     print_size(out, c->stored_bytes);
     fputs(" stored, as of ", out);
     status_as_of(out, v, SOURCE_WAL);
@@ -133,7 +126,7 @@ static void print_wal(FILE *out, const struct status_view *v)
         fputs("none\n", out);
         return;
     }
-    wal_census_name(c, t->tli, t->range.last, name);
+    wal_census_name(c, t->tli, t->last, name);
     fprintf(out, "%s, archived ", name);
     print_when(out, v, t->last_s);
     fputc('\n', out);
@@ -157,17 +150,21 @@ static void print_cluster(FILE *out, const struct status_view *v)
 static void print_backup(FILE *out, const struct status_view *v, const struct backup_info *b)
 {
     const struct wal_census *c = view_wal(v);
-    struct wal_way way;
+    struct status_lack lack;
     char name[WAL_NAME_MAX];
     fprintf(out, "  %s  ", b->name);
     print_when(out, v, b->stored_s);
     fputs(", ", out);
     print_size(out, b->expanded_size);
     fprintf(out, "%s%s", b->label[0] == '\0' ? "" : ", label ", b->label);
-    if (c != NULL && status_backup_way(c, b, &way) && way.missing > 0) {
-        wal_census_name(c, way.first_gap_tli, way.first_gap.first, name);
-        fprintf(out, "; %" PRIu64 " segments after it are missing, the first is %s", way.missing,
-                name);
+    if (c != NULL && status_backup_lacks(c, b, &lack) && lack.within + lack.after > 0) {
+        wal_census_name(c, lack.first.tli, lack.first.first, name);
+        if (lack.within > 0)
+            fprintf(out, "; it cannot be restored, %" PRIu64 " segments that it needs are missing",
+                    lack.within);
+        else
+            fprintf(out, "; %" PRIu64 " segments after it are missing", lack.after);
+        fprintf(out, ", the first is %s", name);
     }
     fputc('\n', out);
 }
@@ -195,12 +192,13 @@ static void print_window(FILE *out, const struct status_view *v)
     const struct catalog *b = view_backups(v);
     const struct wal_census *c = view_wal(v);
     const struct wal_timeline *newest = c == NULL ? NULL : wal_census_newest(c);
-    struct wal_way way;
+    struct status_lack lack;
     bool known = b != NULL && newest != NULL && c->segment_size != 0;
     head(out, "recovery window:");
     for (size_t i = 0; known && i < b->count; i++) {
         const struct backup_info *info = &b->backups[i].info;
-        if (!status_backup_way(c, info, &way) || way.missing > 0 || way.to_tli != newest->tli)
+        if (!status_backup_lacks(c, info, &lack) || lack.within + lack.after > 0 ||
+            lack.to_tli != newest->tli)
             continue;
         fputs("from ", out);
         status_time(out, info->stored_s);

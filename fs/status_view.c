@@ -34,26 +34,20 @@ void status_as_of(FILE *out, const struct status_view *v, enum status_source sou
         fprintf(out, ", %" PRId64 " s ago: %s", v->now_s - asked_s, v->of[source].why.text);
 }
 
-bool status_backup_start(const struct wal_census *c, const struct backup_info *info, uint32_t *tli,
-                         uint64_t *number)
+bool status_backup_lacks(const struct wal_census *c, const struct backup_info *info,
+                         struct status_lack *lack)
 {
-    char segment[25];
-    if (info->start_sure && info->start.tli != 0 && c->segment_size != 0) {
-        *tli = info->start.tli;
-        *number = info->start.lsn / c->segment_size;
-        return true;
-    }
-    /* its name says the segment, whatever the size: base_<segment>_<offset> */
-    (void)snprintf(segment, sizeof(segment), "%.24s", info->name + sizeof("base_") - 1);
-    struct wal_name n = wal_name_parse(segment);
-    *tli = n.tli;
-    return n.kind == WAL_SEGMENT && wal_census_number(c, &n, number);
-}
-
-bool status_backup_way(const struct wal_census *c, const struct backup_info *info,
-                       struct wal_way *way)
-{
-    uint32_t tli;
-    uint64_t number;
-    return status_backup_start(c, info, &tli, &number) && wal_census_way(c, tli, number, way);
+    struct wal_way way;
+    struct err err = ERR_INIT;
+    bool known;
+    bool ok = backup_wal_way(c, info, &way, &known, &err) && known;
+    *lack = (struct status_lack){.within = wal_ranges_segments(&way.within),
+                                 .after = wal_ranges_segments(&way.after),
+                                 .to_tli = way.to_tli};
+    if (way.within.count > 0)
+        lack->first = way.within.of[0];
+    else if (way.after.count > 0)
+        lack->first = way.after.of[0];
+    wal_way_free(&way);
+    return ok;
 }

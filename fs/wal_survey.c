@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/spool.h"
 #include "core/wal_check.h"
@@ -16,25 +15,41 @@ struct survey_state {
     struct fs *fs;
     struct wal_census *census;
     bool asked_size;
+    uint32_t *histories; /* timelines that have one, rising */
+    size_t history_count, history_capacity;
 };
 
-/* From a segment, else from a backup. Gaps cannot be told without. */
+/* From SEGMENT (NULL: there is none), else from a backup. Gaps cannot be told without. */
 static void learn_size(struct survey_state *s, const char *segment, const struct call *call)
 {
     struct wal_stat st;
     struct err err = ERR_INIT;
     struct call patient = *call;
+    s->asked_size = true;
     patient.deadline_ms = now_ms() + SIZE_PATIENCE_MS;
-    if (s->fs->segment_size == 0)
+    if (s->fs->segment_size == 0 && segment != NULL)
         (void)wal_stat(s->fs, segment, &st, &patient, &err);
     s->census->segment_size = s->fs->segment_size;
     if (s->census->segment_size != 0)
         return;
     struct catalog *c = backup_set_catalog(s->fs->backup_set, SIZE_PATIENCE_MS, call, &err);
-    for (size_t i = 0; c != NULL && i < c->count; i++)
-        if (wal_segment_size_valid(c->backups[i].info.segment_size))
-            s->census->segment_size = c->backups[i].info.segment_size;
+    if (c != NULL)
+        s->census->segment_size = catalog_segment_size(c);
     catalog_unref(c);
+}
+
+static bool note_history(struct survey_state *s, uint32_t tli, struct err *err)
+{
+    if (s->history_count == s->history_capacity) {
+        size_t wanted = s->history_capacity == 0 ? 16 : s->history_capacity * 2;
+        uint32_t *grown = reallocarray(s->histories, wanted, sizeof(*grown));
+        if (grown == NULL)
+            return err_set(err, ERR_NO_MEMORY, "out of memory");
+        s->histories = grown;
+        s->history_capacity = wanted;
+    }
+    s->histories[s->history_count++] = tli;
+    return true;
 }
 
 static bool count_page(struct survey_state *s, const struct store_page *page,
@@ -48,11 +63,11 @@ static bool count_page(struct survey_state *s, const struct store_page *page,
             wal_delete_has(s->fs->wal_delete, name))
             continue;
         struct wal_name n = wal_name_parse(name);
-        if (n.kind == WAL_SEGMENT && !s->asked_size) {
-            s->asked_size = true;
+        if (n.kind == WAL_SEGMENT && !s->asked_size)
             learn_size(s, name, call);
-        }
-        ok = wal_census_add(s->census, &n, e->size, e->mtime_s, err);
+        if (n.kind == WAL_HISTORY)
+            ok = note_history(s, n.tli, err);
+        ok = ok && wal_census_add(s->census, &n, e->size, e->mtime_s, err);
     }
     return ok;
 }
@@ -76,43 +91,45 @@ static bool count_all(struct survey_state *s, const struct call *call, struct er
     return ok;
 }
 
-/* Where the newest timeline comes from. Not an error when that cannot be read: then it counts as
- * one without ancestors. */
-static void read_history(struct survey_state *s, const struct call *call)
+/* Not an error when it cannot be read: then that timeline counts as one without ancestors. */
+static void read_history(struct survey_state *s, uint32_t tli, const struct call *call)
 {
-    struct wal_census *c = s->census;
-    const struct wal_timeline *newest = wal_census_newest(c);
     char name[WAL_NAME_MAX];
     struct err err = ERR_INIT;
-    if (newest == NULL || newest->tli < 2)
-        return;
-    (void)snprintf(name, sizeof(name), "%08X.history", (unsigned)newest->tli);
+    struct wal_history h = {.tli = tli};
+    (void)snprintf(name, sizeof(name), "%08X.history", (unsigned)tli);
     struct plain *p = fetcher_get(s->fs->fetcher, name, call, &err);
     if (p == NULL)
         return;
     char *text = p->size > WAL_TEXT_MAX ? NULL : malloc((size_t)p->size + 1);
     ssize_t n = text == NULL ? -1 : spool_read(p->fd, text, (size_t)p->size, 0, &err);
-    c->newest_has_history = true;
-    struct wal_history h = {.count = 0};
-    if (n > 0 && wal_history_parse(name, text, (size_t)n, &h, &err)) {
-        c->ancestor_count = h.count < CENSUS_ANCESTORS ? h.count : CENSUS_ANCESTORS;
-        memcpy(c->ancestors, h.of + (h.count - c->ancestor_count),
-               c->ancestor_count * sizeof(*h.of));
-    }
+    if (n > 0 && wal_history_parse(name, text, (size_t)n, &h, &err))
+        (void)wal_census_take_history(s->census, &h, &err);
     wal_history_free(&h);
     free(text);
     plain_unref(p);
 }
 
+/* The newest first: one tells what the histories of its ancestors do, so that those of dead ends
+ * are all that is read besides. */
+static void read_histories(struct survey_state *s, const struct call *call)
+{
+    for (size_t i = s->history_count; i > 0; i--)
+        if (!wal_census_has_ancestor(s->census, s->histories[i - 1]))
+            read_history(s, s->histories[i - 1], call);
+}
+
 struct wal_census *wal_survey(struct fs *fs, const struct call *call, struct err *err)
 {
     struct survey_state s = {.fs = fs, .census = wal_census_new(0, err)};
-    if (s.census == NULL)
-        return NULL;
-    if (count_all(&s, call, err)) {
-        read_history(&s, call);
+    bool ok = s.census != NULL && count_all(&s, call, err);
+    if (ok && !s.asked_size)
+        learn_size(&s, NULL, call);
+    if (ok)
+        read_histories(&s, call);
+    free(s.histories);
+    if (ok)
         return s.census;
-    }
     wal_census_free(s.census);
     return NULL;
 }

@@ -5,26 +5,6 @@
 
 #include "mount/check_impl.h"
 
-/* Where the name is all that is known, it was read as if segments had the usual size. */
-static struct backup_position start_of(const struct check *c, const struct backup_info *info)
-{
-    struct backup_position start = info->start;
-    if (!info->start_sure && info->segment_size == 0)
-        (void)backup_name_parse(info->name, c->wal.timelines.segment_size, &start);
-    return start;
-}
-
-static struct backup_position stop_of(const struct check *c, const struct backup_info *info)
-{
-    struct backup_position stop = info->stop;
-    char name[BACKUP_NAME_MAX];
-    if (!info->by_walefs && info->segment_size == 0 && strlen(info->stop_segment) == 24 &&
-        strlen(info->stop_offset) >= 8 &&
-        snprintf(name, sizeof(name), "base_%.24s_%.8s", info->stop_segment, info->stop_offset) > 0)
-        (void)backup_name_parse(name, c->wal.timelines.segment_size, &stop);
-    return stop;
-}
-
 /* ---- WAL ---- */
 
 static bool is_reported(const struct check_wal *w, const struct wal_range *r)
@@ -66,58 +46,18 @@ static void say_missing(struct check *c, const struct backup_info *info, const s
         check_say_err(c, "gap", &err);
 }
 
-/* Lines about the part of NEEDED that is not there; false when it could not be found out. */
-static bool say_missing_of(struct check *c, const struct backup_info *info,
-                           const struct wal_range *needed, bool within)
-{
-    struct err err = ERR_INIT;
-    struct wal_ranges missing = {.of = NULL};
-    bool ok = wal_missing(&c->wal.timelines, needed, &missing, &err);
-    if (!ok)
-        check_say_err(c, "gap", &err);
-    for (size_t i = 0; ok && i < missing.count; i++)
-        say_missing(c, info, &missing.of[i], within);
-    wal_ranges_free(&missing);
-    return ok;
-}
-
-/* The newest timeline that recovery from this backup can reach; NULL: its own only. */
-static const struct wal_history *target_of(struct check *c, const struct backup_position *start,
-                                           const struct backup_position *stop)
-{
-    for (size_t i = c->wal.history_count; i > 0; i--) {
-        const struct wal_history *h = &c->wal.histories[i - 1];
-        struct wal_ranges path = {.of = NULL};
-        struct err err = ERR_INIT;
-        uint64_t lsn = stop->lsn > start->lsn ? stop->lsn : start->lsn;
-        enum wal_path found = wal_path_find(&c->wal.timelines, h, start->tli, lsn, &path, &err);
-        wal_ranges_free(&path);
-        if (found == WAL_PATH_OK)
-            return h;
-    }
-    return NULL;
-}
-
 static void check_wal_of(struct check *c, const struct backup_info *info)
 {
-    struct backup_position start = start_of(c, info), stop = stop_of(c, info);
-    uint32_t size = c->wal.timelines.segment_size;
-    struct wal_range own = {.tli = start.tli, .first = wal_number_of_lsn(start.lsn, size)};
-    struct wal_ranges path = {.of = NULL};
+    struct wal_way way;
     struct err err = ERR_INIT;
-    if (start.tli == 0)
-        return;
-    own.last =
-        stop.tli != 0 && stop.lsn > start.lsn ? wal_number_of_lsn(stop.lsn - 1, size) : own.first;
-    if (!say_missing_of(c, info, &own, true))
-        return;
-    const struct wal_history *target = target_of(c, &start, &stop);
-    if (wal_path_find(&c->wal.timelines, target, start.tli, start.lsn, &path, &err) ==
-        WAL_PATH_FAILED)
+    bool known;
+    if (!backup_wal_way(c->wal.census, info, &way, &known, &err))
         check_say_err(c, "gap", &err);
-    for (size_t i = 0; i < path.count; i++)
-        (void)say_missing_of(c, info, &path.of[i], false);
-    wal_ranges_free(&path);
+    for (size_t i = 0; i < way.within.count; i++)
+        say_missing(c, info, &way.within.of[i], true);
+    for (size_t i = 0; i < way.after.count; i++)
+        say_missing(c, info, &way.after.of[i], false);
+    wal_way_free(&way);
 }
 
 /* ---- parts ---- */

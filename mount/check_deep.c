@@ -47,11 +47,12 @@ static bool add(struct deep *d, const struct check_object *o, struct err *err)
     return true;
 }
 
-static bool is_newest(const struct wal_timelines *t, const char *name)
+static bool is_newest(const struct wal_census *c, const char *name)
 {
     struct wal_name n = wal_name_parse(name);
-    const struct wal_timeline *line = wal_timelines_find(t, n.tli);
-    return line != NULL && wal_number_of_name(&n, t->segment_size) == line->last;
+    const struct wal_timeline *t = wal_census_find(c, n.tli);
+    uint64_t number;
+    return t != NULL && wal_census_number(c, &n, &number) && number == t->last;
 }
 
 static bool add_wal(struct deep *d, struct err *err)
@@ -66,7 +67,7 @@ static bool add_wal(struct deep *d, struct err *err)
                                                              : CHECK_SEGMENT,
                                  .key = key,
                                  .stored_bytes = w->files[i].stored_bytes};
-        o.newest = kind == WAL_SEGMENT && is_newest(&w->timelines, w->files[i].name);
+        o.newest = kind == WAL_SEGMENT && is_newest(w->census, w->files[i].name);
         (void)snprintf(o.name, sizeof(o.name), "%s", w->files[i].name);
         (void)wal_key_of_name(o.name, key, sizeof(key));
         ok = add(d, &o, err);

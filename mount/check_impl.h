@@ -16,11 +16,11 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+#include "core/backup_wal.h"
 #include "core/buf.h"
 #include "core/catalog.h"
 #include "core/dump_name.h"
 #include "core/openpgp.h"
-#include "core/wal_gaps.h"
 #include "mount/config.h"
 
 /* The greater, the worse. */
@@ -35,9 +35,7 @@ struct check_file {
 struct check_wal {
     struct check_file *files; /* in byte order */
     size_t count, capacity;
-    struct wal_timelines timelines;
-    struct wal_history *histories; /* rising by timeline; those that could be read */
-    size_t history_count;
+    struct wal_census *census;
     struct wal_ranges reported; /* missing ones that a line was written about */
 };
 

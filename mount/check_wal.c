@@ -8,8 +8,6 @@
 #include "core/wal_pages.h"
 #include "mount/check_impl.h"
 
-#define SEGMENT_USUAL (16u << 20)
-
 /* ---- listing ---- */
 
 static bool add_file(struct check_wal *w, const struct store_entry *e, struct err *err)
@@ -108,7 +106,6 @@ static void read_newest(struct check *c, const struct check_file *f, uint32_t *s
 
 static bool read_history(struct check *c, const char *name, struct err *err)
 {
-    struct check_wal *w = &c->wal;
     struct check_text t;
     bool encrypted;
     struct wal_history history = {.tli = 0};
@@ -116,16 +113,9 @@ static bool read_history(struct check *c, const char *name, struct err *err)
     bool ok = decode(c, name, &t.base, &encrypted, err) &&
               wal_history_parse(name, buf_str(&t.text), t.text.len, &history, err);
     buf_free(&t.text);
-    if (!ok)
-        return false;
-    struct wal_history *grown = reallocarray(w->histories, w->history_count + 1, sizeof(*grown));
-    if (grown == NULL) {
-        wal_history_free(&history);
-        return err_set(err, ERR_NO_MEMORY, "out of memory");
-    }
-    w->histories = grown;
-    w->histories[w->history_count++] = history;
-    return true;
+    ok = ok && wal_census_take_history(c->wal.census, &history, err);
+    wal_history_free(&history);
+    return ok;
 }
 
 static void read_histories(struct check *c)
@@ -147,36 +137,35 @@ static void read_histories(struct check *c)
 
 /* ---- */
 
-static uint32_t size_of_backups(const struct catalog *catalog)
+static bool count_files(const struct check_wal *w, struct err *err)
 {
-    uint32_t size = 0;
-    for (size_t i = 0; catalog != NULL && i < catalog->count; i++)
-        if (catalog->backups[i].info.segment_size != 0)
-            size = catalog->backups[i].info.segment_size;
-    return wal_segment_size_valid(size) ? size : SEGMENT_USUAL;
+    bool ok = true;
+    for (size_t i = 0; ok && i < w->count; i++) {
+        struct wal_name n = wal_name_parse(w->files[i].name);
+        ok = wal_census_add(w->census, &n, w->files[i].stored_bytes, 0, err);
+    }
+    return ok;
 }
 
 bool check_wal_load(struct check *c)
 {
     struct err err = ERR_INIT;
     struct check_wal *w = &c->wal;
-    if (!list_files(c, &err)) {
+    w->census = wal_census_new(0, &err);
+    if (w->census == NULL || !list_files(c, &err)) {
         check_say_err(c, "wal", &err);
         return false;
     }
-    uint32_t size = size_of_backups(c->catalog);
+    w->census->segment_size = c->catalog == NULL ? 0 : catalog_segment_size(c->catalog);
     const struct check_file *newest = newest_segment(w);
     if (newest == NULL)
         check_say(c, CHECK_WARN, "read", "no WAL has been archived yet");
     else
-        read_newest(c, newest, &size);
+        read_newest(c, newest, &w->census->segment_size);
     read_histories(c);
-    wal_timelines_init(&w->timelines, size);
-    for (size_t i = 0; i < w->count; i++) {
-        if (!wal_timelines_add(&w->timelines, w->files[i].name, w->files[i].stored_bytes, &err)) {
-            check_say_err(c, "wal", &err);
-            return false;
-        }
+    if (!count_files(w, &err)) {
+        check_say_err(c, "wal", &err);
+        return false;
     }
     return !cancel_fired(&c->cancel);
 }
@@ -184,9 +173,8 @@ bool check_wal_load(struct check *c)
 void check_range_text(const struct check *c, const struct wal_range *r, char out[160])
 {
     char first[WAL_NAME_MAX], last[WAL_NAME_MAX];
-    uint32_t size = c->wal.timelines.segment_size;
-    wal_name_of_number(r->tli, r->first, size, first);
-    wal_name_of_number(r->tli, r->last, size, last);
+    wal_census_name(c->wal.census, r->tli, r->first, first);
+    wal_census_name(c->wal.census, r->tli, r->last, last);
     if (r->first == r->last)
         (void)snprintf(out, 160, "%s", first);
     else
@@ -252,14 +240,19 @@ static void say_history(struct check *c, uint32_t tli)
 void check_wal_timelines(struct check *c)
 {
     const struct check_wal *w = &c->wal;
-    for (size_t i = 0; i < w->timelines.count; i++) {
-        const struct wal_timeline *t = &w->timelines.of[i];
+    const struct wal_census *census = w->census;
+    if (census->segment_size == 0 && census->segments > 0)
+        check_say(c, CHECK_WARN, "wal",
+                  "the segment size is not known (no segment can be read, no backup says it): gaps "
+                  "cannot be told");
+    for (size_t i = 0; i < census->count; i++) {
+        const struct wal_timeline *t = &census->timelines[i];
         const struct wal_range all = {.tli = t->tli, .first = t->first, .last = t->last};
         uint64_t holes = not_reported(w, &t->missing);
         char range[160], bytes[32], more[80] = "";
         bool backups = c->catalog != NULL && c->catalog->count > 0;
         check_range_text(c, &all, range);
-        check_bytes(t->bytes, bytes);
+        check_bytes(t->stored_bytes, bytes);
         if (holes > 0)
             (void)snprintf(more, sizeof(more), "; missing are %" PRIu64 " that %s", holes,
                            backups ? "no backup needs" : "a backup may have needed");
@@ -268,18 +261,16 @@ void check_wal_timelines(struct check *c)
                   bytes, more);
         say_history(c, t->tli);
     }
-    if (w->timelines.foreign > 0)
+    if (census->strange > 0)
         check_say(c, CHECK_WARN, "wal",
-                  "%zu names are no segments of this cluster: its segments have %" PRIu32 " MiB",
-                  w->timelines.foreign, w->timelines.segment_size >> 20);
+                  "%" PRIu64 " names are no segments of this cluster: its segments have %" PRIu32
+                  " MiB",
+                  census->strange, census->segment_size >> 20);
 }
 
 void check_wal_free(struct check_wal *w)
 {
-    for (size_t i = 0; i < w->history_count; i++)
-        wal_history_free(&w->histories[i]);
-    free(w->histories);
     free(w->files);
-    wal_timelines_free(&w->timelines);
+    wal_census_free(w->census);
     wal_ranges_free(&w->reported);
 }

@@ -124,6 +124,16 @@ test_gap_that_no_backup_needs()
     says "^warn +backups .*no complete" "^warn +wal +timeline 1: .*a backup may have needed"
 }
 
+# status/ of a mount: that $1 segments are missing after the backup, the first of which is $2.
+mount_says_first_of_missing()
+{
+    mount_walefs w
+    assert_match "$(cat "$T/w/status/summary")" \
+        "; $1 segments after it are missing, the first is $2$" "status/summary"
+    assert_match "$(cat "$T/w/status/metrics")" "^walefs_backups_with_gaps 1$" "status/metrics"
+    umount_walefs w
+}
+
 # The history says where timeline 1 was left: after that, its segments are not missed.
 test_timelines()
 {
@@ -146,6 +156,12 @@ test_timelines()
     rm "$STORE_DIR/wal_005/$(seg_name 5 16 2).lzo"
     check 2
     says "^FAIL +gap +$(seg_name 5 16 2) is missing"
+    mount_says_first_of_missing 1 "$(seg_name 5 16 2)"
+    # of the segment in which timeline 1 was left, it is the new timeline's copy that counts
+    store_rm "wal_005/$(seg_name 4 16 2).lzo"
+    check 2
+    says "^FAIL +gap +$(seg_name 4 16 2) to $(seg_name 5 16 2) \(2 segments\) is missing"
+    mount_says_first_of_missing 2 "$(seg_name 4 16 2)"
 }
 
 # Nobody gets onto a timeline whose history is missing.

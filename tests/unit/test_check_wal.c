@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <string.h>
+
 #include "check_env.h"
 
 static struct check_env e;
@@ -43,7 +45,7 @@ static void sound(void **state)
     check_env_run(&e, "seg " SEG("02") "; seg " SEG("03") "; backup " B2 " " SEG("03"));
     check_env_look(&e, false);
     assert_int_equal(e.c.worst, CHECK_OK);
-    assert_int_equal(e.c.wal.timelines.segment_size, 1 << 20);
+    assert_int_equal(e.c.wal.census->segment_size, 1 << 20);
     check_env_says(&e, "ok", "read", SEG("03"));
     check_env_says(&e, "ok", "backups", "1 complete, the newest " B2);
     check_env_says(&e, "ok", "backups", "1 without an index");
@@ -87,6 +89,26 @@ static void timelines(void **state)
     check_env_run(&e, "backup base_" SEG("03") "_00000040 " SEG("06"));
     check_env_look(&e, false);
     check_env_says(&e, "FAIL", "gap", SEG("04") " to " SEG("05"));
+}
+
+/* Of the segment in which 1 was left, 2 has a copy. */
+static void backup_that_ends_where_a_timeline_was_left(void **state)
+{
+    (void)state;
+    check_env_run(&e, "for n in 02 03; do seg " SEG("$n") "; done; seg " SEG2("04") "; seg " SEG2(
+                          "05") "; text 00000002.history '1\\t0/400500\\tx\\n'; backup " B2
+                                " " SEG("04"));
+    check_env_look(&e, false);
+    check_env_says_no(&e, "FAIL");
+}
+
+static void unknown_segment_size(void **state)
+{
+    (void)state;
+    check_env_run(&e, "text " SEG("02") " nonsense; text " SEG("05") " nonsense");
+    check_env_look(&e, false);
+    check_env_says(&e, "warn", "wal", "the segment size is not known");
+    assert_null(strstr(e.said, "missing"));
 }
 
 static void damaged_history(void **state)
@@ -165,6 +187,8 @@ int main(void)
         T(gaps),
         T(stop_is_not_archived_yet),
         T(timelines),
+        T(backup_that_ends_where_a_timeline_was_left),
+        T(unknown_segment_size),
         T(damaged_history),
         T(start_from_the_name),
         T(lost_partitions),

@@ -239,6 +239,14 @@ static void assert_has(const char *text, const char *part)
         fail_msg("no \"%s\" in:\n%s", part, text);
 }
 
+static double metric(const char *text, const char *name)
+{
+    double value;
+    if (!exposition_value(text, name, &value))
+        fail_msg("no metric %s", name);
+    return value;
+}
+
 static void wal_is_told_by_timeline(void **state)
 {
     (void)state;
@@ -303,6 +311,34 @@ static void the_summary_says_what_can_be_recovered(void **state)
     assert_has(text, "the first is 000000010000000000000017\n");
 }
 
+/* Each backup is followed along the newest history that leads on from it. */
+static void a_dead_end_has_a_way_of_its_own(void **state)
+{
+    (void)state;
+    static const char dead[] = "1\t0/1800000\tx\n", live[] = "1\t0/1400000\tx\n";
+    put_backup(A, "000000010000000000000012");
+    put_backup(B, "000000010000000000000014"); /* behind the switch to 3 */
+    archive(1, 0x10, 0x17);
+    archive(2, 0x18, 0x19);
+    archive(2, 0x1b, 0x1c);
+    archive(3, 0x14, 0x16);
+    mem_archive(mem, "00000002.history", dead, sizeof(dead) - 1);
+    mem_archive(mem, "00000003.history", live, sizeof(live) - 1);
+    const char *text = read_status("summary");
+    assert_has(text, ", beginning with " A "\n");
+    assert_has(text, "; 1 segments after it are missing, the first is 00000002000000000000001A\n");
+    assert_true(metric(read_status("metrics"), "walefs_backups_with_gaps") == 1);
+}
+
+static void a_backup_without_its_own_wal_is_told(void **state)
+{
+    (void)state;
+    put_backup(A, "000000010000000000000012");
+    archive(1, 0x12, 0x13);
+    assert_has(read_status("summary"), "; it cannot be restored, 1 segments that it needs are "
+                                       "missing, the first is 000000010000000000000011\n");
+}
+
 static void the_summary_and_the_metrics_need_no_store(void **state)
 {
     (void)state;
@@ -323,14 +359,6 @@ static void the_summary_and_the_metrics_need_no_store(void **state)
     mem_hang(mem, MEM_ANY);
     assert_has(read_status("summary"), " s ago: ");
     mem_heal(mem);
-}
-
-static double metric(const char *text, const char *name)
-{
-    double value;
-    if (!exposition_value(text, name, &value))
-        fail_msg("no metric %s", name);
-    return value;
 }
 
 static void the_metrics_tell_of_the_archive(void **state)
@@ -406,6 +434,8 @@ int main(void)
                                         end),
         cmocka_unit_test_setup_teardown(backups_are_told_in_wal_es_columns, begin, end),
         cmocka_unit_test_setup_teardown(the_summary_says_what_can_be_recovered, begin, end),
+        cmocka_unit_test_setup_teardown(a_dead_end_has_a_way_of_its_own, begin, end),
+        cmocka_unit_test_setup_teardown(a_backup_without_its_own_wal_is_told, begin, end),
         cmocka_unit_test_setup_teardown(the_summary_and_the_metrics_need_no_store, begin, end),
         cmocka_unit_test_setup_teardown(the_metrics_tell_of_the_archive, begin, end),
         cmocka_unit_test_setup_teardown(what_is_staged_is_the_backlog, begin, end),
