@@ -24,9 +24,15 @@ static unsigned partition_number(const char *rest)
     return n < UINT32_MAX ? (unsigned)n : UINT32_MAX;
 }
 
-static bool add_page(struct backup_objects *out, const char *prefix, const struct store_page *page,
-                     struct err *err)
+struct loading {
+    struct backup_objects *out;
+    size_t prefix_len;
+};
+
+static bool add_page(void *arg, const struct store_page *page, struct err *err)
 {
+    const struct loading *l = arg;
+    struct backup_objects *out = l->out;
     for (size_t i = 0; i < page->count; i++) {
         const struct store_entry *e = &page->entries[i];
         if (e->is_prefix)
@@ -40,7 +46,7 @@ static bool add_page(struct backup_objects *out, const char *prefix, const struc
         }
         struct backup_object *o = &out->objects[out->count];
         *o = (struct backup_object){.key = strdup(e->key),
-                                    .number = partition_number(e->key + strlen(prefix)),
+                                    .number = partition_number(e->key + l->prefix_len),
                                     .size = e->size,
                                     .mtime_s = e->mtime_s};
         if (o->key == NULL)
@@ -65,26 +71,11 @@ bool backup_objects_load(struct store *store, const char *name, struct backup_ob
                          const struct call *call, struct err *err)
 {
     char prefix[sizeof(BACKUP_PREFIX) + BACKUP_NAME_MAX + 1];
-    char *token = NULL;
-    bool ok = true, more = true;
     memset(out, 0, sizeof(*out));
     (void)snprintf(prefix, sizeof(prefix), BACKUP_PREFIX "%.*s/", BACKUP_NAME_MAX - 1, name);
-    while (ok && more) {
-        struct store_page page;
-        const struct store_list what = {.prefix = prefix, .token = token};
-        ok = store->ops->list(store, &what, &page, call, err);
-        free(token);
-        token = NULL;
-        if (!ok)
-            break;
-        ok = add_page(out, prefix, &page, err);
-        more = page.more;
-        token = page.next;
-        page.next = NULL;
-        store_page_free(&page);
-    }
-    free(token);
-    if (!ok) {
+    const struct store_list what = {.prefix = prefix};
+    struct loading l = {.out = out, .prefix_len = strlen(prefix)};
+    if (!store_list_each(store, &what, add_page, &l, call, err)) {
         backup_objects_free(out);
         return false;
     }

@@ -85,8 +85,9 @@ static bool backup_of_entry(const struct store_entry *e, char name[BACKUP_NAME_M
     return backup_name_parse(name, 0, NULL) || (e->is_prefix && backup_name_is_temporary(name));
 }
 
-static bool add_page(struct listing *l, const struct store_page *page, struct err *err)
+static bool add_page(void *arg, const struct store_page *page, struct err *err)
 {
+    struct listing *l = arg;
     for (size_t i = 0; i < page->count; i++) {
         const struct store_entry *e = &page->entries[i];
         char name[BACKUP_NAME_MAX];
@@ -108,24 +109,8 @@ static bool add_page(struct listing *l, const struct store_page *page, struct er
 static bool list_all(struct store *store, struct listing *l, const struct call *call,
                      struct err *err)
 {
-    char *token = NULL;
-    bool ok = true, more = true;
-    while (ok && more) {
-        struct store_page page;
-        const struct store_list what = {.prefix = BACKUP_PREFIX, .delimiter = "/", .token = token};
-        ok = store->ops->list(store, &what, &page, call, err);
-        free(token);
-        token = NULL;
-        if (!ok)
-            break;
-        ok = add_page(l, &page, err);
-        more = page.more;
-        token = page.next;
-        page.next = NULL;
-        store_page_free(&page);
-    }
-    free(token);
-    return ok;
+    const struct store_list what = {.prefix = BACKUP_PREFIX, .delimiter = "/"};
+    return store_list_each(store, &what, add_page, l, call, err);
 }
 
 /* ---- sentinels ---- */

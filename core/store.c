@@ -23,6 +23,26 @@ void store_page_free(struct store_page *page)
     *page = (struct store_page){.entries = NULL};
 }
 
+bool store_list_each(struct store *store, const struct store_list *list, store_page_fn *fn,
+                     void *arg, const struct call *call, struct err *err)
+{
+    struct store_list what = *list;
+    char *token = NULL;
+    bool ok = true, more = true;
+    while (ok && more) {
+        struct store_page page = {.count = 0};
+        what.token = token;
+        ok = store->ops->list(store, &what, &page, call, err) && fn(arg, &page, err);
+        free(token);
+        token = page.next;
+        page.next = NULL;
+        more = page.more;
+        store_page_free(&page);
+    }
+    free(token);
+    return ok;
+}
+
 /* "." and ".." are legal in S3, but an HTTP proxy may resolve them and so leave the prefix. */
 static bool is_dots(const char *part, size_t n)
 {

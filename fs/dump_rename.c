@@ -132,6 +132,7 @@ struct file_list {
     char etags[DIR_FILES_MAX][128]; /* of what was copied */
     struct dump_stat copies[DIR_FILES_MAX];
     size_t count;
+    size_t prefix_len; /* of the keys, before these paths */
 };
 
 static void file_list_free(struct file_list *l)
@@ -142,9 +143,9 @@ static void file_list_free(struct file_list *l)
 }
 
 /* "dumps_005/DIR/a/b.lzo" to "a/b". */
-static bool add_file(struct file_list *l, const char *prefix, const char *key, struct err *err)
+static bool add_file(struct file_list *l, const char *key, struct err *err)
 {
-    size_t skip = strlen(prefix), len = strlen(key);
+    size_t skip = l->prefix_len, len = strlen(key);
     if (len < skip + 5 || strcmp(key + len - 4, ".lzo") != 0)
         return err_set(err, ERR_UNSUPPORTED, "%s is no dump, and would stay behind", key);
     if (l->count == DIR_FILES_MAX)
@@ -159,33 +160,28 @@ static bool add_file(struct file_list *l, const char *prefix, const char *key, s
     return true;
 }
 
+static bool add_page(void *arg, const struct store_page *page, struct err *err)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < page->count; i++)
+        ok = add_file(arg, page->entries[i].key, err);
+    return ok;
+}
+
 static struct file_list *list_files(struct renaming *r, const char *path, struct err *err)
 {
-    struct store *store = r->fs->opt.store;
     char prefix[STORE_KEY_MAX];
     struct file_list *l = calloc(1, sizeof(*l));
     if (l == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    bool ok = dump_dir_prefix(path, prefix, err), more = true;
-    char *token = NULL;
-    while (ok && more) {
-        const struct store_list list = {.prefix = prefix, .token = token};
-        struct store_page page = {0};
-        ok = store->ops->list(store, &list, &page, &r->call, err);
-        for (size_t i = 0; ok && i < page.count; i++)
-            ok = add_file(l, prefix, page.entries[i].key, err);
-        free(token);
-        token = ok ? page.next : NULL;
-        if (ok)
-            page.next = NULL;
-        more = ok && page.more;
-        store_page_free(&page);
+    const struct store_list list = {.prefix = prefix};
+    if (dump_dir_prefix(path, prefix, err)) {
+        l->prefix_len = strlen(prefix);
+        if (store_list_each(r->fs->opt.store, &list, add_page, l, &r->call, err))
+            return l;
     }
-    free(token);
-    if (ok)
-        return l;
     file_list_free(l);
     return NULL;
 }

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/human.h"
 #include "core/log_ring.h"
 #include "fs/new_backup.h"
 #include "fs/status_file.h"
@@ -13,38 +14,17 @@
 
 static void print_size(FILE *out, uint64_t bytes)
 {
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    double n = (double)bytes;
-    size_t unit = 0;
-    while (n >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
-        n /= 1024;
-        unit++;
-    }
-    fprintf(out, unit == 0 || n >= 100 ? "%.0f %s" : "%.1f %s", n, units[unit]);
-}
-
-static void print_ago(FILE *out, int64_t seconds)
-{
-    static const struct {
-        int64_t seconds;
-        const char *unit;
-    } units[] = {{86400, "days"}, {3600, "h"}, {60, "min"}};
-    if (seconds < 0)
-        seconds = 0; /* the store's clock is not ours */
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-        if (seconds >= 2 * units[i].seconds) {
-            fprintf(out, "%" PRId64 " %s ago", seconds / units[i].seconds, units[i].unit);
-            return;
-        }
-    fprintf(out, "%" PRId64 " s ago", seconds);
+    char text[HUMAN_MAX];
+    human_bytes(bytes, text);
+    fputs(text, out);
 }
 
 static void print_when(FILE *out, const struct status_view *v, int64_t when_s)
 {
+    char age[HUMAN_MAX];
+    human_age(v->now_s - when_s, age);
     status_time(out, when_s);
-    fputs(" (", out);
-    print_ago(out, v->now_s - when_s);
-    fputc(')', out);
+    fprintf(out, " (%s ago)", age);
 }
 
 static void head(FILE *out, const char *name)

@@ -13,6 +13,7 @@
 
 struct survey_state {
     struct fs *fs;
+    const struct call *call;
     struct wal_census *census;
     bool asked_size;
     uint32_t *histories; /* timelines that have one, rising */
@@ -20,11 +21,11 @@ struct survey_state {
 };
 
 /* From SEGMENT (NULL: there is none), else from a backup. Gaps cannot be told without. */
-static void learn_size(struct survey_state *s, const char *segment, const struct call *call)
+static void learn_size(struct survey_state *s, const char *segment)
 {
     struct wal_stat st;
     struct err err = ERR_INIT;
-    struct call patient = *call;
+    struct call patient = *s->call;
     s->asked_size = true;
     patient.deadline_ms = now_ms() + SIZE_PATIENCE_MS;
     if (s->fs->segment_size == 0 && segment != NULL)
@@ -32,7 +33,7 @@ static void learn_size(struct survey_state *s, const char *segment, const struct
     s->census->segment_size = s->fs->segment_size;
     if (s->census->segment_size != 0)
         return;
-    struct catalog *c = backup_set_catalog(s->fs->backup_set, SIZE_PATIENCE_MS, call, &err);
+    struct catalog *c = backup_set_catalog(s->fs->backup_set, SIZE_PATIENCE_MS, s->call, &err);
     if (c != NULL)
         s->census->segment_size = catalog_segment_size(c);
     catalog_unref(c);
@@ -52,9 +53,9 @@ static bool note_history(struct survey_state *s, uint32_t tli, struct err *err)
     return true;
 }
 
-static bool count_page(struct survey_state *s, const struct store_page *page,
-                       const struct call *call, struct err *err)
+static bool count_page(void *arg, const struct store_page *page, struct err *err)
 {
+    struct survey_state *s = arg;
     bool ok = true;
     for (size_t i = 0; ok && i < page->count; i++) {
         char name[WAL_NAME_MAX];
@@ -64,7 +65,7 @@ static bool count_page(struct survey_state *s, const struct store_page *page,
             continue;
         struct wal_name n = wal_name_parse(name);
         if (n.kind == WAL_SEGMENT && !s->asked_size)
-            learn_size(s, name, call);
+            learn_size(s, name);
         if (n.kind == WAL_HISTORY)
             ok = note_history(s, n.tli, err);
         ok = ok && wal_census_add(s->census, &n, e->size, e->mtime_s, err);
@@ -72,33 +73,20 @@ static bool count_page(struct survey_state *s, const struct store_page *page,
     return ok;
 }
 
-static bool count_all(struct survey_state *s, const struct call *call, struct err *err)
+static bool count_all(struct survey_state *s, struct err *err)
 {
-    struct store *store = s->fs->opt.store;
-    char *token = NULL;
-    bool ok = true, more = true;
-    while (ok && more) {
-        const struct store_list what = {.prefix = WAL_KEY_PREFIX, .delimiter = "/", .token = token};
-        struct store_page page = {.count = 0};
-        ok = store->ops->list(store, &what, &page, call, err) && count_page(s, &page, call, err);
-        free(token);
-        token = page.next;
-        page.next = NULL;
-        more = page.more;
-        store_page_free(&page);
-    }
-    free(token);
-    return ok;
+    const struct store_list what = {.prefix = WAL_KEY_PREFIX, .delimiter = "/"};
+    return store_list_each(s->fs->opt.store, &what, count_page, s, s->call, err);
 }
 
 /* Not an error when it cannot be read: then that timeline counts as one without ancestors. */
-static void read_history(struct survey_state *s, uint32_t tli, const struct call *call)
+static void read_history(struct survey_state *s, uint32_t tli)
 {
     char name[WAL_NAME_MAX];
     struct err err = ERR_INIT;
     struct wal_history h = {.tli = tli};
     (void)snprintf(name, sizeof(name), "%08X.history", (unsigned)tli);
-    struct plain *p = fetcher_get(s->fs->fetcher, name, call, &err);
+    struct plain *p = fetcher_get(s->fs->fetcher, name, s->call, &err);
     if (p == NULL)
         return;
     char *text = p->size > WAL_TEXT_MAX ? NULL : malloc((size_t)p->size + 1);
@@ -112,21 +100,21 @@ static void read_history(struct survey_state *s, uint32_t tli, const struct call
 
 /* The newest first: one tells what the histories of its ancestors do, so that those of dead ends
  * are all that is read besides. */
-static void read_histories(struct survey_state *s, const struct call *call)
+static void read_histories(struct survey_state *s)
 {
     for (size_t i = s->history_count; i > 0; i--)
         if (!wal_census_has_ancestor(s->census, s->histories[i - 1]))
-            read_history(s, s->histories[i - 1], call);
+            read_history(s, s->histories[i - 1]);
 }
 
 struct wal_census *wal_survey(struct fs *fs, const struct call *call, struct err *err)
 {
-    struct survey_state s = {.fs = fs, .census = wal_census_new(0, err)};
-    bool ok = s.census != NULL && count_all(&s, call, err);
+    struct survey_state s = {.fs = fs, .call = call, .census = wal_census_new(0, err)};
+    bool ok = s.census != NULL && count_all(&s, err);
     if (ok && !s.asked_size)
-        learn_size(&s, NULL, call);
+        learn_size(&s, NULL);
     if (ok)
-        read_histories(&s, call);
+        read_histories(&s);
     free(s.histories);
     if (ok)
         return s.census;

@@ -105,7 +105,7 @@ static void say_number(struct check *c, size_t without_index)
         check_say(c, CHECK_WARN, "backups", "there is no complete base backup");
         return;
     }
-    check_age((int64_t)time(NULL) - newest->info.stored_s, age);
+    human_age((int64_t)time(NULL) - newest->info.stored_s, age);
     if (without_index > 0)
         (void)snprintf(more, sizeof(more), "; %zu without an index, made by the first who looks in",
                        without_index);

@@ -226,8 +226,8 @@ void check_deep(struct check *c)
         check_say_err(c, "deep", &err);
     else
         verify_all(&d);
-    check_bytes(d.done_bytes, bytes);
-    check_age((now_ms() - begun_ms) / 1000, took);
+    human_bytes(d.done_bytes, bytes);
+    human_age((now_ms() - begun_ms) / 1000, took);
     if (err.code == ERR_NONE && !d.given_up && !cancel_fired(&c->cancel))
         check_say(c, d.damaged > 0 ? CHECK_FAIL : CHECK_OK, "deep",
                   "%zu objects decoded and verified, %s in %s; %zu of them damaged", d.count, bytes,

@@ -38,40 +38,39 @@ static int by_key(const void *key, const void *dump)
 }
 
 /* Facts of another content than the one that is there now count for nothing. */
-static bool add_facts(struct check_dumps *d, const struct store_entry *e, struct err *err)
+static void add_facts(struct check_dumps *d, const struct store_entry *e)
 {
     char of[STORE_KEY_MAX];
     struct dump_facts facts;
-    (void)err;
     if (d->count == 0 || !dump_facts_parse(e->key, of, &facts))
-        return true;
+        return;
     struct check_dump *f = bsearch(of, d->files, d->count, sizeof(*d->files), by_key);
     if (f != NULL && strcmp(f->facts.etag, facts.etag) == 0) {
         f->facts = facts;
         f->known = true;
     }
+}
+
+static bool add_dumps(void *arg, const struct store_page *page, struct err *err)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < page->count; i++)
+        ok = add_dump(arg, &page->entries[i], err);
+    return ok;
+}
+
+static bool add_facts_page(void *arg, const struct store_page *page, struct err *err)
+{
+    (void)err;
+    for (size_t i = 0; i < page->count; i++)
+        add_facts(arg, &page->entries[i]);
     return true;
 }
 
-static bool list(struct check *c, const char *prefix,
-                 bool (*add)(struct check_dumps *, const struct store_entry *, struct err *),
-                 struct err *err)
+static bool list(struct check *c, const char *prefix, store_page_fn *fn, struct err *err)
 {
-    struct store_list what = {.prefix = prefix};
-    char *token = NULL;
-    bool ok = true, more = true;
-    while (ok && more) {
-        struct store_page page = {.entries = NULL};
-        what.token = token;
-        ok = c->store->ops->list(c->store, &what, &page, &c->call, err);
-        for (size_t i = 0; ok && i < page.count; i++)
-            ok = add(&c->dumps, &page.entries[i], err);
-        free(token);
-        token = ok && page.more && page.next != NULL ? strdup(page.next) : NULL;
-        more = token != NULL;
-        store_page_free(&page);
-    }
-    return ok;
+    const struct store_list what = {.prefix = prefix};
+    return store_list_each(c->store, &what, fn, &c->dumps, &c->call, err);
 }
 
 void check_dumps(struct check *c)
@@ -80,7 +79,8 @@ void check_dumps(struct check *c)
     uint64_t stored = 0;
     size_t unknown = 0;
     char bytes[32], more[120] = "; not read: that is what --deep does";
-    if (!list(c, DUMP_PREFIX, add_dump, &err) || !list(c, DUMP_FACTS_PREFIX, add_facts, &err)) {
+    if (!list(c, DUMP_PREFIX, add_dumps, &err) ||
+        !list(c, DUMP_FACTS_PREFIX, add_facts_page, &err)) {
         check_say_err(c, "dumps", &err);
         return;
     }
@@ -90,7 +90,7 @@ void check_dumps(struct check *c)
     }
     if (c->dumps.count == 0)
         return;
-    check_bytes(stored, bytes);
+    human_bytes(stored, bytes);
     if (c->deep)
         (void)snprintf(more, sizeof(more),
                        "; of %zu no size and checksum are known: these are decoded only", unknown);

@@ -20,6 +20,7 @@
 #include "core/buf.h"
 #include "core/catalog.h"
 #include "core/dump_name.h"
+#include "core/human.h"
 #include "core/openpgp.h"
 #include "mount/config.h"
 
@@ -78,11 +79,6 @@ void check_say(struct check *c, enum check_result result, const char *check, con
 /* Says why something failed; unknown rather than failed when ERR says nothing of the archive. */
 void check_say_err(struct check *c, const char *check, const struct err *err);
 bool check_is_unknown(const struct err *err);
-
-/* "5 days" and the like. */
-void check_age(int64_t seconds, char out[32]);
-/* "1.5 GiB" and the like. */
-void check_bytes(uint64_t bytes, char out[32]);
 
 int check_exit_status(const struct check *c);
 

@@ -23,11 +23,11 @@ void check_progress_say(struct check_progress *p, uint64_t done, uint64_t object
     double part = p->total == 0 ? 1 : (double)done / (double)p->total;
     part = part > 1 ? 1 : part;
     char done_text[32], total_text[32], rate_text[32], left[32] = "?";
-    check_bytes(done, done_text);
-    check_bytes(p->total, total_text);
-    check_bytes((uint64_t)rate, rate_text);
+    human_bytes(done, done_text);
+    human_bytes(p->total, total_text);
+    human_bytes((uint64_t)rate, rate_text);
     if (done > 0 && p->total >= done)
-        check_age((int64_t)((double)(p->total - done) / rate), left);
+        human_age((int64_t)((double)(p->total - done) / rate), left);
     if (p->tty) {
         char bar[BAR + 1];
         memset(bar, ' ', BAR);

@@ -48,33 +48,6 @@ void check_say_err(struct check *c, const char *check, const struct err *err)
         check_say(c, check_is_unknown(err) ? CHECK_UNKNOWN : CHECK_FAIL, check, "%s", err->text);
 }
 
-void check_age(int64_t seconds, char out[32])
-{
-    static const struct {
-        int64_t of;
-        const char *unit;
-    } units[] = {{24 * 60 * 60, "days"}, {60 * 60, "hours"}, {60, "minutes"}};
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (seconds >= 2 * units[i].of) {
-            (void)snprintf(out, 32, "%" PRId64 " %s", seconds / units[i].of, units[i].unit);
-            return;
-        }
-    }
-    (void)snprintf(out, 32, "%" PRId64 " seconds", seconds);
-}
-
-void check_bytes(uint64_t bytes, char out[32])
-{
-    static const char *const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    double value = (double)bytes;
-    size_t unit = 0;
-    while (value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
-        value /= 1024;
-        unit++;
-    }
-    (void)snprintf(out, 32, "%.*f %s", unit == 0 ? 0 : 1, value, units[unit]);
-}
-
 int check_exit_status(const struct check *c)
 {
     static const int status[] = {

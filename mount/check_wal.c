@@ -29,24 +29,18 @@ static bool add_file(struct check_wal *w, const struct store_entry *e, struct er
     return true;
 }
 
+static bool add_page(void *arg, const struct store_page *page, struct err *err)
+{
+    bool ok = true;
+    for (size_t i = 0; ok && i < page->count; i++)
+        ok = add_file(arg, &page->entries[i], err);
+    return ok;
+}
+
 static bool list_files(struct check *c, struct err *err)
 {
-    struct store_list what = {.prefix = WAL_KEY_PREFIX};
-    char *token = NULL;
-    bool ok = true, more = true;
-    while (ok && more) {
-        struct store_page page = {.entries = NULL};
-        what.token = token;
-        ok = c->store->ops->list(c->store, &what, &page, &c->call, err);
-        for (size_t i = 0; ok && i < page.count; i++)
-            ok = add_file(&c->wal, &page.entries[i], err);
-        free(token);
-        token = ok && page.more && page.next != NULL ? strdup(page.next) : NULL;
-        more = token != NULL;
-        if (ok)
-            store_page_free(&page);
-    }
-    return ok;
+    const struct store_list what = {.prefix = WAL_KEY_PREFIX};
+    return store_list_each(c->store, &what, add_page, &c->wal, &c->call, err);
 }
 
 /* ---- the newest segment ---- */
@@ -252,7 +246,7 @@ void check_wal_timelines(struct check *c)
         char range[160], bytes[32], more[80] = "";
         bool backups = c->catalog != NULL && c->catalog->count > 0;
         check_range_text(c, &all, range);
-        check_bytes(t->stored_bytes, bytes);
+        human_bytes(t->stored_bytes, bytes);
         if (holes > 0)
             (void)snprintf(more, sizeof(more), "; missing are %" PRIu64 " that %s", holes,
                            backups ? "no backup needs" : "a backup may have needed");

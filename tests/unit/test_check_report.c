@@ -81,30 +81,6 @@ static void errors(void **state)
     assert_null(strstr(said, "cancelled"));
 }
 
-static void ages_and_sizes(void **state)
-{
-    (void)state;
-    char text[32];
-    static const struct {
-        int64_t s;
-        const char *text;
-    } ages[] = {{0, "0 seconds"},
-                {119, "119 seconds"},
-                {120, "2 minutes"},
-                {7300, "2 hours"},
-                {200000, "2 days"}};
-    for (size_t i = 0; i < sizeof(ages) / sizeof(ages[0]); i++) {
-        check_age(ages[i].s, text);
-        assert_string_equal(text, ages[i].text);
-    }
-    check_bytes(1023, text);
-    assert_string_equal(text, "1023 bytes");
-    check_bytes(UINT64_C(3) << 29, text);
-    assert_string_equal(text, "1.5 GiB");
-    check_bytes(UINT64_MAX, text);
-    assert_string_equal(text, "16384.0 PiB");
-}
-
 static void progress_on_a_terminal(void **state)
 {
     (void)state;
@@ -168,7 +144,6 @@ int main(void)
         T(quiet),
         T(exit_status),
         T(errors),
-        T(ages_and_sizes),
         T(progress_on_a_terminal),
         T(progress_in_a_log),
         T(arguments),

@@ -150,12 +150,45 @@ static void test_remove_odd_names(void **state)
     env_assert_list(s, (struct store_list){.prefix = ""}, nothing);
 }
 
+struct seen {
+    unsigned pages, keys, stop_after; /* pages; 0: never */
+};
+
+static bool see_page(void *arg, const struct store_page *page, struct err *err)
+{
+    struct seen *seen = arg;
+    seen->keys += (unsigned)page->count;
+    return ++seen->pages != seen->stop_after || err_set(err, ERR_INVALID, "enough");
+}
+
+static void test_list_each(void **state)
+{
+    struct store *s = *state;
+    struct err err = ERR_INIT;
+    struct seen all = {0}, some = {.stop_after = 2}, none = {0};
+    struct store_list list = {.prefix = "each/", .max_keys = 2};
+    for (unsigned i = 0; i < 5; i++) {
+        char key[20];
+        (void)snprintf(key, sizeof(key), "each/%u", i);
+        env_put(s, key, "x", 1);
+    }
+    assert_ok(store_list_each(s, &list, see_page, &all, &env_forever, &err), &err);
+    assert_int_equal(all.keys, 5);
+    assert_true(all.pages >= 3);
+    assert_false(store_list_each(s, &list, see_page, &some, &env_forever, &err));
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_int_equal(some.keys, 4);
+    list.prefix = "nothing/";
+    assert_ok(store_list_each(s, &list, see_page, &none, &env_forever, &err), &err);
+    assert_int_equal(none.keys, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         ENV_TEST(test_list_odd_names),   ENV_TEST(test_list_prefix),
         ENV_TEST(test_list_delimiter),   ENV_TEST(test_bulk_remove),
-        ENV_TEST(test_remove_odd_names),
+        ENV_TEST(test_remove_odd_names), ENV_TEST(test_list_each),
     };
     return env_run(tests, sizeof(tests) / sizeof(tests[0]));
 }
