@@ -26,13 +26,28 @@ static void file_free_data(void *data)
 
 /* ---- what is known ---- */
 
+/* With the lock held. */
+static void set_object(struct dump_file *f, const struct dump_stat *st)
+{
+    f->facts = st->facts;
+    f->stored = st->stored;
+    f->mtime_s = st->mtime_s;
+}
+
 void dump_set_published(struct node *node, const struct dump_stat *st)
 {
     struct dump_file *f = node->data;
     pthread_mutex_lock(&f->lock);
-    f->facts = st->facts;
-    f->stored = st->stored;
-    f->mtime_s = st->mtime_s;
+    set_object(f, st);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void dump_set_written(struct node *node, const struct dump_stat *st)
+{
+    struct dump_file *f = node->data;
+    pthread_mutex_lock(&f->lock);
+    f->replaced = f->replaced || f->facts.etag[0] != '\0';
+    set_object(f, st);
     pthread_mutex_unlock(&f->lock);
 }
 
@@ -44,11 +59,8 @@ static bool takes(struct node *node, const struct dump_stat *st)
     pthread_mutex_lock(&f->lock);
     bool same = strcmp(f->facts.etag, st->facts.etag) == 0;
     bool fresh = f->facts.etag[0] == '\0' && !f->writing, ours = f->writing;
-    if (same || fresh) {
-        f->facts = st->facts;
-        f->stored = st->stored;
-        f->mtime_s = st->mtime_s;
-    }
+    if (same || fresh)
+        set_object(f, st);
     pthread_mutex_unlock(&f->lock);
     return same || fresh || ours;
 }
@@ -130,28 +142,11 @@ void dump_end_writing(struct fs *fs, struct node *node)
     struct dump_file *f = node->data;
     pthread_mutex_lock(&f->lock);
     f->writing = false;
-    bool published = f->facts.etag[0] != '\0';
+    bool stays = f->facts.etag[0] != '\0' && !f->replaced;
     pthread_mutex_unlock(&f->lock);
-    if (!published)
+    if (!stays)
         node_unlink(fs->inodes, node);
     dumps_unkeep(fs, node);
-}
-
-void dump_set_deleted(struct node *node)
-{
-    struct dump_file *f = node->data;
-    pthread_mutex_lock(&f->lock);
-    f->deleted = true;
-    pthread_mutex_unlock(&f->lock);
-}
-
-bool dump_is_deleted(struct node *node)
-{
-    struct dump_file *f = node->data;
-    pthread_mutex_lock(&f->lock);
-    bool deleted = f->deleted;
-    pthread_mutex_unlock(&f->lock);
-    return deleted;
 }
 
 bool dump_is_published(struct node *node)

@@ -195,10 +195,10 @@ struct handle *dump_reader_new(struct fs *fs, struct node *node, const char *pat
     }
     pthread_mutex_init(&r->lock, NULL);
     r->base = (struct handle){.ops = writable ? &refusing_ops : &reader_ops,
-                              .node = node_ref(fs->inodes, node),
-                              .immutable = !writable};
+                              .node = node_ref(fs->inodes, node)};
     r->fd = -1;
     pthread_mutex_lock(&f->lock);
+    r->base.immutable = !writable && !f->writing; /* its writer may publish again */
     r->facts = f->facts;
     r->stored = f->stored;
     pthread_mutex_unlock(&f->lock);

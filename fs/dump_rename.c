@@ -250,13 +250,17 @@ static bool move_dir(struct renaming *r, struct node *node, const char *path, st
         return err_set(err, ERR_INVALID, "a directory cannot come to be in itself");
     if (!look_for_dir(r, new_path, &exists, err))
         return false;
-    if (exists)
-        return err_set(err, ERR_NOT_EMPTY, "dumps/%.200s is not empty", new_path);
-    struct file_list *l = list_files(r, path, err);
-    if (l == NULL)
-        return false;
     struct node *over = inode_find(fs->inodes, new_dir, new_name);
-    bool ok = move_files(r, l, path, new_path, err) && dumps_keep(fs, node, err) &&
+    struct file_list *l = NULL;
+    if (exists || (over != NULL && dumps_has_kept(fs, over)))
+        err_set(err, ERR_NOT_EMPTY, "dumps/%.200s is not empty", new_path);
+    else
+        l = list_files(r, path, err);
+    if (l == NULL) {
+        node_unref(fs->inodes, over);
+        return false;
+    }
+    bool ok = move_files(r, l, path, new_path, err) && dumps_keep_dirs(fs, node, err) &&
               node_move(fs->inodes, node, new_dir, new_name, err);
     if (ok && over != NULL)
         dumps_unkeep(fs, over);
@@ -274,12 +278,8 @@ static bool check_target(struct renaming *r, struct node *new_dir, const char *n
 {
     struct fs *fs = r->fs;
     struct node *node = inode_find(fs->inodes, new_dir, new_name);
-    bool kept = node != NULL && dumps_is_kept(fs, node);
-    bool busy = kept && !dump_is_dir(node);
-    bool exists = kept;
+    bool exists = node != NULL && dumps_is_kept(fs, node); /* and is a directory: see the claims */
     node_unref(fs->inodes, node);
-    if (busy)
-        return err_set(err, ERR_BUSY, "dumps/%.200s is being written", new_path);
     struct dump_stat st;
     if (!exists && (no_replace || is_dir)) {
         exists = look(r, new_path, &st, err);
@@ -293,33 +293,41 @@ static bool check_target(struct renaming *r, struct node *new_dir, const char *n
     return !exists || !no_replace || err_set(err, ERR_EXISTS, "dumps/%.200s exists", new_path);
 }
 
+static bool move_claimed(struct renaming *r, struct node *dir, const char *name,
+                         struct node *new_dir, const char *new_name, const struct dump_claim *from,
+                         const struct dump_claim *to, bool no_replace, struct err *err)
+{
+    struct fs *fs = r->fs;
+    struct node *node = inode_find(fs->inodes, dir, name);
+    if (node == NULL)
+        return err_set(err, ERR_ABSENT, "dumps/%.200s: no such file", from->path);
+    bool is_dir = dump_is_dir(node);
+    bool ok = check_target(r, new_dir, new_name, to->path, is_dir, no_replace, err) &&
+              dumps_keep_dirs(fs, dir, err) &&
+              (is_dir ? move_dir(r, node, from->path, new_dir, new_name, to->path, err)
+                      : move_file(r, node, from->path, new_dir, new_name, to->path, err));
+    node_unref(fs->inodes, node);
+    return ok;
+}
+
 bool dump_move(struct fs *fs, struct node *dir, const char *name, struct node *new_dir,
                const char *new_name, bool no_replace, const struct call *call, struct err *err)
 {
-    char path[STORE_KEY_MAX], new_path[STORE_KEY_MAX];
+    struct dump_claim from, to;
     struct progress progress = {.limit_ms = fs->opt.write_timeout_ms, .last_ms = now_ms()};
     struct renaming r = {.fs = fs, .call = *call};
     r.call.progress = &progress;
     if (fs->opt.read_only)
         return err_set(err, ERR_DENIED, "the mount is read-only");
-    if (!dump_child_path(fs, dir, name, path, err) ||
-        !dump_child_path(fs, new_dir, new_name, new_path, err))
+    if (!dump_child_path(fs, dir, name, from.path, err) ||
+        !dump_child_path(fs, new_dir, new_name, to.path, err))
         return false;
-    if (strcmp(path, new_path) == 0)
+    if (strcmp(from.path, to.path) == 0)
         return true;
-    struct node *node = inode_find(fs->inodes, dir, name);
-    if (node == NULL)
-        return err_set(err, ERR_ABSENT, "dumps/%.200s: no such file", path);
-    bool ok = false, is_dir = dump_is_dir(node);
-    if (!dumps_begin_move(fs, node, new_dir, err)) {
-        err_context(err, "dumps/%.200s", path);
-    } else {
-        ok = check_target(&r, new_dir, new_name, new_path, is_dir, no_replace, err) &&
-             dumps_keep_dirs(fs, dir, err) &&
-             (is_dir ? move_dir(&r, node, path, new_dir, new_name, new_path, err)
-                     : move_file(&r, node, path, new_dir, new_name, new_path, err));
-        dumps_end_move(fs, node);
-    }
-    node_unref(fs->inodes, node);
+    if (!dumps_claim_both(fs, &from, &to, err))
+        return false;
+    bool ok = move_claimed(&r, dir, name, new_dir, new_name, &from, &to, no_replace, err);
+    dumps_end_claim(fs, &from);
+    dumps_end_claim(fs, &to);
     return ok;
 }

@@ -19,44 +19,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/digest.h"
 #include "core/log.h"
 #include "core/spool.h"
-#include "fs/dumps.h"
+#include "fs/dump_writer_impl.h"
 #include "fs/process.h"
 
-#define CHUNK (256u << 10)
-#define FACTS_MS 10000 /* so long a close may take for what is not needed */
-
-struct writer {
-    struct handle base;
-    char *path, *key;
-    pid_t opener; /* process id; 0 when unknown */
-    bool replace;
-    int fd; /* of what is staged; -1 for a stream */
-    struct call call;
-    struct digest *digest;   /* busy: of the stream */
-    struct object_write *up; /* busy: NULL before the first byte, and when it is over */
-
-    pthread_mutex_t lock;
-    pthread_cond_t idle;
-    bool busy;          /* lock: somebody writes or publishes */
-    bool wrote, dirty;  /* lock */
-    bool published;     /* lock: by this handle */
-    bool failed;        /* lock: for good */
-    bool opener_failed; /* lock */
-    bool last_failed;   /* lock: who closed last was killed, or failed, as far as can be seen */
-    struct err err;     /* lock: why it failed */
-    uint64_t size;      /* lock: of what was written */
-};
-
-static struct dump_file *file_of(const struct writer *w)
+static struct dump_file *file_of(const struct dump_writer *w)
 {
     return w->base.node->data;
 }
 
 /* One at a time: the kernel does not write in parallel, but a close may come meanwhile. */
-static void take(struct writer *w)
+static void take(struct dump_writer *w)
 {
     pthread_mutex_lock(&w->lock);
     while (w->busy)
@@ -65,7 +39,7 @@ static void take(struct writer *w)
     pthread_mutex_unlock(&w->lock);
 }
 
-static void give(struct writer *w)
+static void give(struct dump_writer *w)
 {
     pthread_mutex_lock(&w->lock);
     w->busy = false;
@@ -73,141 +47,9 @@ static void give(struct writer *w)
     pthread_mutex_unlock(&w->lock);
 }
 
-/* For good: the upload ends, and nothing of it stays. Returns false, with ERR = REASON. */
-static bool fail_writer(struct writer *w, const struct err *reason, struct err *err)
-{
-    pthread_mutex_lock(&w->lock);
-    if (!w->failed)
-        w->err = *reason;
-    w->failed = true;
-    pthread_mutex_unlock(&w->lock);
-    object_write_free(w->up);
-    w->up = NULL;
-    if (err != reason)
-        *err = *reason;
-    return false;
-}
-
-static bool alive(struct writer *w, struct err *err)
-{
-    pthread_mutex_lock(&w->lock);
-    bool failed = w->failed;
-    if (failed)
-        *err = w->err;
-    pthread_mutex_unlock(&w->lock);
-    return !failed;
-}
-
-/* ---- the object ---- */
-
-static bool start(struct fs *fs, struct writer *w, struct err *err)
-{
-    const struct object_write_options options = {.store = fs->opt.store,
-                                                 .pgp = fs->opt.pgp,
-                                                 .pool = fs->opt.pool,
-                                                 .key = w->key,
-                                                 .only_if_absent = !w->replace && !w->published,
-                                                 .slow = w->fd < 0,
-                                                 .stall_ms = fs->opt.write_timeout_ms,
-                                                 .call = &w->call};
-    digest_free(w->digest);
-    w->digest = digest_new(NULL, err);
-    if (w->digest == NULL)
-        return false;
-    w->up = object_write_new(&options, err);
-    return w->up != NULL;
-}
-
-static bool push(struct writer *w, const void *data, size_t n, struct err *err)
-{
-    return digest_update(w->digest, data, n, err) && object_write_push(w->up, data, n, err);
-}
-
-static bool push_staged(struct writer *w, struct err *err)
-{
-    char *chunk = malloc(CHUNK);
-    uint64_t size = w->size;
-    bool ok = chunk != NULL || err_set(err, ERR_NO_MEMORY, "out of memory");
-    for (uint64_t pos = 0; ok && pos < size;) {
-        size_t want = size - pos < CHUNK ? (size_t)(size - pos) : CHUNK;
-        ssize_t n = spool_read(w->fd, chunk, want, pos, err);
-        if (n == 0)
-            err_set(err, ERR_LOCAL, "a staged file is shorter than its size");
-        ok = n > 0 && push(w, chunk, (size_t)n, err);
-        pos += ok ? (uint64_t)n : 0;
-    }
-    free(chunk);
-    return ok;
-}
-
-static bool store(struct fs *fs, struct writer *w, struct object_written *out, struct err *err)
-{
-    if (w->up == NULL && !start(fs, w, err))
-        return false;
-    bool ok = (w->fd < 0 || push_staged(w, err)) && object_write_end(w->up, err) &&
-              object_write_wait(w->up, out, err);
-    object_write_free(w->up);
-    w->up = NULL;
-    return ok;
-}
-
-static void note_published(struct fs *fs, struct writer *w, const struct object_written *done)
-{
-    struct dump_stat st = {.facts = {.size = w->size, .encrypted = done->facts.encrypted},
-                           .known = true,
-                           .stored = done->info.size,
-                           .mtime_s = time(NULL)};
-    const struct call call = {.cancel = &fs->stop, .deadline_ms = now_ms() + FACTS_MS};
-    char digest[DIGEST_TEXT_MAX];
-    struct err err = ERR_INIT;
-    memcpy(st.facts.etag, done->info.etag, sizeof(st.facts.etag));
-    bool again = w->replace || w->published;
-    dump_set_published(w->base.node, &st);
-    dump_facts_put(fs, w->key, &st.facts, &done->facts.map,
-                   digest_final(w->digest, digest, &err) ? digest : NULL, &call);
-    if (again) {
-        dump_facts_drop(fs, w->key, st.facts.etag, &call);
-        /* the kernel may have cached the old content for this inode */
-        node_unlink(fs->inodes, w->base.node);
-    }
-    log_debug("stored dumps/%s: %llu bytes as %llu", w->path, (unsigned long long)w->size,
-              (unsigned long long)done->info.size);
-}
-
-/* By who is busy: stores what was written, unless it is stored. */
-static bool publish(struct fs *fs, struct writer *w, struct err *err)
-{
-    char name[INODE_NAME_MAX + 1];
-    struct object_written done;
-    if (!alive(w, err))
-        return false;
-    pthread_mutex_lock(&w->lock);
-    bool done_already = w->published && !w->dirty;
-    pthread_mutex_unlock(&w->lock);
-    if (done_already)
-        return true;
-    node_name(fs->inodes, w->base.node, name);
-    if ((name[0] == '\0' && !w->published) || dump_is_deleted(w->base.node)) {
-        err_set(err, ERR_CANCELLED, "dumps/%s was deleted while it was written", w->path);
-        fail_writer(w, err, err);
-        return true; /* as everywhere: who deletes a file that is open loses what is written */
-    }
-    if (!store(fs, w, &done, err)) {
-        err_context(err, "dumps/%s is not stored", w->path);
-        return fail_writer(w, err, err);
-    }
-    note_published(fs, w, &done);
-    lzop_map_free(&done.facts.map);
-    pthread_mutex_lock(&w->lock);
-    w->published = true;
-    w->dirty = false;
-    pthread_mutex_unlock(&w->lock);
-    return true;
-}
-
 /* ---- writing ---- */
 
-static bool write_bytes(struct fs *fs, struct writer *w, const void *data, size_t n,
+static bool write_bytes(struct fs *fs, struct dump_writer *w, const void *data, size_t n,
                         uint64_t offset, struct err *err)
 {
     if (w->fd >= 0) {
@@ -228,21 +70,21 @@ static bool write_bytes(struct fs *fs, struct writer *w, const void *data, size_
     if (offset != w->size)
         return err_set(err, ERR_INVALID, "dumps/%s is a stream: it is written from front to back",
                        w->path);
-    return (w->up != NULL || start(fs, w, err)) && push(w, data, n, err);
+    return dump_writer_push(fs, w, data, n, err);
 }
 
 static bool writer_write(struct fs *fs, struct handle *h, const void *data, size_t n,
                          uint64_t offset, const struct call *call, struct err *err)
 {
-    struct writer *w = (struct writer *)h;
+    struct dump_writer *w = (struct dump_writer *)h;
     struct dump_file *f = file_of(w);
     (void)call;
     take(w);
-    bool ok = alive(w, err);
+    bool ok = dump_writer_alive(w, err);
     if (ok && !write_bytes(fs, w, data, n, offset, err)) {
         ok = false;
         if (!w->published) /* a dump with a hole must not be published by a writer who goes on */
-            fail_writer(w, err, err);
+            dump_writer_fail(w, err, err);
     }
     if (ok) {
         pthread_mutex_lock(&w->lock);
@@ -263,7 +105,7 @@ static bool writer_write(struct fs *fs, struct handle *h, const void *data, size
 
 bool dump_writer_truncate(struct handle *h, uint64_t size, struct err *err)
 {
-    struct writer *w = (struct writer *)h;
+    struct dump_writer *w = (struct dump_writer *)h;
     bool ok = true;
     take(w);
     if (size != w->size && w->fd < 0) {
@@ -286,7 +128,7 @@ bool dump_writer_truncate(struct handle *h, uint64_t size, struct err *err)
 static bool writer_read(struct fs *fs, struct handle *h, uint64_t offset, size_t size,
                         struct fs_bytes *out, const struct call *call, struct err *err)
 {
-    struct writer *w = (struct writer *)h;
+    struct dump_writer *w = (struct dump_writer *)h;
     (void)fs;
     (void)call;
     if (w->fd < 0)
@@ -301,7 +143,7 @@ static bool writer_read(struct fs *fs, struct handle *h, uint64_t offset, size_t
 
 /* ---- its end ---- */
 
-static bool has_written(struct writer *w)
+static bool has_written(struct dump_writer *w)
 {
     pthread_mutex_lock(&w->lock);
     bool wrote = w->wrote;
@@ -309,7 +151,7 @@ static bool has_written(struct writer *w)
     return wrote;
 }
 
-static void give_up(struct writer *w, pid_t pid, enum process_state state)
+static void give_up(struct dump_writer *w, pid_t pid, enum process_state state)
 {
     struct err why = ERR_INIT;
     log_warn("dumps/%s: not published: its writer, process %d, %s", w->path, (int)pid,
@@ -321,14 +163,14 @@ static void give_up(struct writer *w, pid_t pid, enum process_state state)
     w->opener_failed = true;
     pthread_mutex_unlock(&w->lock);
     take(w);
-    fail_writer(w, &why, &why);
+    dump_writer_fail(w, &why, &why);
     give(w);
 }
 
 /* Does this close decide? That of the opener does, unless somebody still has the file: itself, by
  * another descriptor, or a process that it has left behind (setsid -f, a job in the background).
  * Then the last close does, whoever's it is. */
-static bool decides(struct writer *w, pid_t tid)
+static bool decides(struct dump_writer *w, pid_t tid)
 {
     char path_end[STORE_KEY_MAX];
     pid_t pid = process_of_thread(tid);
@@ -351,43 +193,42 @@ static bool decides(struct writer *w, pid_t tid)
 static bool writer_flush(struct fs *fs, struct handle *h, pid_t pid, const struct call *call,
                          struct err *err)
 {
-    struct writer *w = (struct writer *)h;
+    struct dump_writer *w = (struct dump_writer *)h;
     (void)call;
     if (!decides(w, pid) || !has_written(w))
         return true; /* what stays empty is published when the last descriptor has gone */
     take(w);
-    bool ok = publish(fs, w, err);
+    bool ok = dump_writer_publish(fs, w, err);
     give(w);
     return ok;
 }
 
 static bool writer_fsync(struct fs *fs, struct handle *h, const struct call *call, struct err *err)
 {
-    struct writer *w = (struct writer *)h;
+    struct dump_writer *w = (struct dump_writer *)h;
     (void)call;
     take(w);
-    bool ok = publish(fs, w, err);
+    bool ok = dump_writer_publish(fs, w, err);
     give(w);
     return ok;
 }
 
-static void publish_late(struct fs *fs, struct writer *w)
+static void publish_late(struct fs *fs, struct dump_writer *w)
 {
     struct err err = ERR_INIT;
     if (w->opener == 0 || w->opener_failed || w->failed || cancel_fired(&fs->stop))
         return;
-    bool stored = w->published && !w->dirty;
-    if (w->last_failed && !stored)
+    if (w->last_failed && !dump_writer_is_stored(w))
         log_warn("dumps/%s: not published: the last process that had it open was killed, or exited "
                  "with an error",
                  w->path);
-    else if (!publish(fs, w, &err))
+    else if (!dump_writer_publish(fs, w, &err))
         log_error("not published, though its writer has gone without an error: %s", err.text);
 }
 
 static void writer_release(struct fs *fs, struct handle *h)
 {
-    struct writer *w = (struct writer *)h;
+    struct dump_writer *w = (struct dump_writer *)h;
     publish_late(fs, w);
     object_write_free(w->up);
     dump_end_writing(fs, w->base.node);
@@ -417,7 +258,7 @@ struct handle *dump_writer_new(struct fs *fs, struct node *node, const char *pat
                                bool replace, pid_t pid, struct err *err)
 {
     char key[STORE_KEY_MAX];
-    struct writer *w = calloc(1, sizeof(*w));
+    struct dump_writer *w = calloc(1, sizeof(*w));
     bool ok = dump_key(path, key, err);
     if (w == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");

@@ -2,9 +2,11 @@
  * length, written once from front to back, read from anywhere.
  *
  *     dumps_dir.c     directories: looking, listing, making, removing
+ *     dump_local.c    what exists on this host only, and which names are being changed
  *     dump_rename.c   renaming files and directories
  *     dump_file.c     files: attributes, opening
  *     dump_writer.c   open files that are written
+ *     dump_publish.c  storing what was written
  *     dump_reader.c   open files that are read
  *     dump_stat.c     what the store knows of a path
  *     dump_facts.c    the facts kept beside the objects (core/dump_name.h)
@@ -29,8 +31,13 @@
 #define DUMP_VALID_S 2.0
 
 #define MEASURED_MAX 64u
-/* Renames under way; one more is ERR_BUSY. */
-#define DUMP_MOVES_MAX 32u
+
+/* A path that is being changed (renamed, removed, stored): it, what is in it and what it is in are
+ * not changed otherwise meanwhile. In the memory of who changes it. */
+struct dump_claim {
+    char path[STORE_KEY_MAX];
+    struct dump_claim *next;
+};
 
 /* A size that reading an object has shown, where it cannot be kept in the archive. */
 struct measured {
@@ -44,7 +51,8 @@ struct dumps {
     struct node **kept; /* lock: directories that exist on this host, and files that are being
                            written; a reference each */
     size_t kept_count;  /* lock */
-    struct node *moving[DUMP_MOVES_MAX];    /* lock: what is being renamed; a reference each */
+    struct dump_claim *claims;              /* lock */
+    pthread_cond_t unclaimed;               /* a claim has ended */
     struct measured measured[MEASURED_MAX]; /* lock: the oldest is replaced */
     unsigned next_measured;                 /* lock */
 };
@@ -62,7 +70,7 @@ struct dump_file {
     uint64_t stored;         /* lock: its object's bytes */
     int64_t mtime_s;         /* lock */
     bool writing;            /* lock: a handle has a candidate for this name */
-    bool deleted;            /* lock: its name was removed here, and not replaced */
+    bool replaced;           /* lock: what the node stood for before that was published */
     uint64_t written;        /* lock: bytes of it */
 };
 
@@ -76,16 +84,26 @@ bool dump_child_path(struct fs *fs, const struct node *dir, const char *name,
                      char path[STORE_KEY_MAX], struct err *err);
 
 /* Directories that exist on this host, and files that are being written: a reference is held.
- * ERR_BUSY for a file that is being renamed, itself or with its directory. */
+ * ERR_BUSY where the path is claimed. */
 bool dumps_keep(struct fs *fs, struct node *node, struct err *err);
 void dumps_unkeep(struct fs *fs, struct node *node);
-/* DIR, and what it is in, stays though its last file may go, as everywhere. */
+/* DIR, and what it is in, stays though its last file may go, as everywhere; claimed or not. */
 bool dumps_keep_dirs(struct fs *fs, struct node *dir, struct err *err);
 bool dumps_is_kept(struct fs *fs, const struct node *node);
-/* NODE is renamed into NEW_DIR: until the end nobody here writes it or anything below it, and
- * nothing else is renamed out of it or into it. ERR_BUSY when somebody does already. */
-bool dumps_begin_move(struct fs *fs, struct node *node, struct node *new_dir, struct err *err);
-void dumps_end_move(struct fs *fs, struct node *node);
+/* Is anything in DIR kept? */
+bool dumps_has_kept(struct fs *fs, const struct node *dir);
+
+/* Claims claim->path. ERR_BUSY where it, or something in it or that it is in, is claimed already.
+ */
+bool dumps_claim(struct fs *fs, struct dump_claim *claim, struct err *err);
+/* The same for what is renamed and its new name, in which nobody may be writing either. */
+bool dumps_claim_both(struct fs *fs, struct dump_claim *from, struct dump_claim *to,
+                      struct err *err);
+/* For who writes NODE and stores it under its path: nobody renames what it is in. Waits while the
+ * path is claimed by who removes it. False when that has been done: the node has no name. */
+bool dumps_claim_to_store(struct fs *fs, const struct node *node, struct dump_claim *claim);
+void dumps_end_claim(struct fs *fs, struct dump_claim *claim);
+bool dumps_is_claimed(struct fs *fs, const char *path); /* itself, or what it is in */
 
 /* ---- the store ---- */
 
@@ -139,15 +157,15 @@ void dump_facts_page_free(struct dump_facts_page *page); /* contents only */
 /* The node of a published file, made or replaced where the content is another. A reference. */
 struct node *dump_obtain(struct fs *fs, struct node *dir, const char *name,
                          const struct dump_stat *st, struct err *err);
-/* NODE's published content is ST from now on. */
+/* The object of NODE's content is ST from now on: it has been renamed. */
 void dump_set_published(struct node *node, const struct dump_stat *st);
+/* Its writer has published ST. Another content than before is another node as soon as the writer
+ * has gone. */
+void dump_set_written(struct node *node, const struct dump_stat *st);
 void dump_entry(struct fs *fs, struct node *node, struct fs_entry *out);
 /* Takes the right to write NODE, which is kept from then on; ERR_BUSY when somebody else has it. */
 bool dump_begin_writing(struct fs *fs, struct node *node, struct err *err);
 void dump_end_writing(struct fs *fs, struct node *node);
-/* Who still writes it loses what is written, as everywhere. */
-void dump_set_deleted(struct node *node);
-bool dump_is_deleted(struct node *node);
 bool dump_is_published(struct node *node);
 bool dump_is_written(struct node *node); /* somebody has that right */
 

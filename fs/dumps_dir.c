@@ -8,27 +8,6 @@
 #include "core/log.h"
 #include "fs/dumps.h"
 
-struct dumps *dumps_new(struct err *err)
-{
-    struct dumps *d = calloc(1, sizeof(*d));
-    if (d == NULL)
-        err_set(err, ERR_NO_MEMORY, "out of memory");
-    else
-        pthread_mutex_init(&d->lock, NULL);
-    return d;
-}
-
-void dumps_free(struct dumps *d)
-{
-    if (d == NULL)
-        return;
-    for (size_t i = 0; i < MEASURED_MAX; i++)
-        free(d->measured[i].key);
-    pthread_mutex_destroy(&d->lock);
-    free(d->kept);
-    free(d);
-}
-
 /* ---- paths ---- */
 
 bool dump_path(struct fs *fs, const struct node *node, char path[STORE_KEY_MAX], struct err *err)
@@ -57,139 +36,6 @@ struct call dump_bounded(const struct fs *fs, const struct call *call)
     if (bounded.deadline_ms > end_ms)
         bounded.deadline_ms = end_ms;
     return bounded;
-}
-
-/* ---- what exists on this host only ---- */
-
-static size_t find_kept(const struct dumps *d, const struct node *node)
-{
-    size_t i = 0;
-    while (i < d->kept_count && d->kept[i] != node)
-        i++;
-    return i;
-}
-
-static bool is_at_or_below(struct fs *fs, struct node *node, const struct node *dir)
-{
-    return node == dir || node_is_below(fs->inodes, node, dir);
-}
-
-/* With the lock held: NODE is being renamed, or something that it is in. */
-static bool is_moving(struct fs *fs, struct node *node)
-{
-    const struct dumps *d = fs->dumps;
-    bool found = false;
-    for (size_t i = 0; i < DUMP_MOVES_MAX && !found; i++)
-        found = d->moving[i] != NULL && is_at_or_below(fs, node, d->moving[i]);
-    return found;
-}
-
-bool dumps_keep(struct fs *fs, struct node *node, struct err *err)
-{
-    struct dumps *d = fs->dumps;
-    pthread_mutex_lock(&d->lock);
-    if (!dump_is_dir(node) && is_moving(fs, node)) {
-        pthread_mutex_unlock(&d->lock);
-        return err_set(err, ERR_BUSY, "it is being renamed, or its directory is");
-    }
-    bool there = find_kept(d, node) < d->kept_count;
-    struct node **kept = d->kept;
-    if (!there)
-        kept = realloc(d->kept, (d->kept_count + 1) * sizeof(*kept));
-    bool ok = there || kept != NULL;
-    if (ok)
-        d->kept = kept;
-    if (ok && !there)
-        d->kept[d->kept_count++] = node_ref(fs->inodes, node);
-    pthread_mutex_unlock(&d->lock);
-    return ok || err_set(err, ERR_NO_MEMORY, "out of memory");
-}
-
-void dumps_unkeep(struct fs *fs, struct node *node)
-{
-    struct dumps *d = fs->dumps;
-    pthread_mutex_lock(&d->lock);
-    size_t i = find_kept(d, node);
-    bool there = i < d->kept_count;
-    if (there)
-        d->kept[i] = d->kept[--d->kept_count];
-    pthread_mutex_unlock(&d->lock);
-    if (there)
-        node_unref(fs->inodes, node);
-}
-
-bool dumps_is_kept(struct fs *fs, const struct node *node)
-{
-    struct dumps *d = fs->dumps;
-    pthread_mutex_lock(&d->lock);
-    bool kept = find_kept(d, node) < d->kept_count;
-    pthread_mutex_unlock(&d->lock);
-    return kept;
-}
-
-bool dumps_keep_dirs(struct fs *fs, struct node *dir, struct err *err)
-{
-    struct node *at = node_ref(fs->inodes, dir);
-    bool ok = true;
-    while (ok && at != NULL && at != fs->dumps->top) {
-        ok = dumps_keep(fs, at, err);
-        struct node *parent = inode_parent(fs->inodes, at);
-        node_unref(fs->inodes, at);
-        at = parent;
-    }
-    node_unref(fs->inodes, at);
-    return ok;
-}
-
-/* With the lock held: a file at or below NODE is being written, or something there renamed. */
-static bool is_in_use(struct fs *fs, const struct node *node)
-{
-    const struct dumps *d = fs->dumps;
-    bool found = false;
-    for (size_t i = 0; i < d->kept_count && !found; i++)
-        found = !dump_is_dir(d->kept[i]) && is_at_or_below(fs, d->kept[i], node);
-    for (size_t i = 0; i < DUMP_MOVES_MAX && !found; i++)
-        found = d->moving[i] != NULL && is_at_or_below(fs, d->moving[i], node);
-    return found;
-}
-
-bool dumps_begin_move(struct fs *fs, struct node *node, struct node *new_dir, struct err *err)
-{
-    struct dumps *d = fs->dumps;
-    size_t i = 0;
-    pthread_mutex_lock(&d->lock);
-    while (i < DUMP_MOVES_MAX && d->moving[i] != NULL)
-        i++;
-    bool ok = i < DUMP_MOVES_MAX && !is_in_use(fs, node) && !is_moving(fs, node) &&
-              !is_moving(fs, new_dir);
-    if (ok)
-        d->moving[i] = node_ref(fs->inodes, node);
-    pthread_mutex_unlock(&d->lock);
-    return ok || err_set(err, ERR_BUSY, "it, or something in it, is being written or renamed");
-}
-
-void dumps_end_move(struct fs *fs, struct node *node)
-{
-    struct dumps *d = fs->dumps;
-    size_t i = 0;
-    pthread_mutex_lock(&d->lock);
-    while (d->moving[i] != node)
-        i++;
-    d->moving[i] = NULL;
-    pthread_mutex_unlock(&d->lock);
-    node_unref(fs->inodes, node);
-}
-
-/* Does anything in DIR exist on this host only? */
-static bool has_kept(struct fs *fs, const struct node *dir)
-{
-    struct dumps *d = fs->dumps;
-    bool found = false;
-    pthread_mutex_lock(&d->lock);
-    for (size_t i = 0; i < d->kept_count && !found; i++)
-        found = node_is_in(fs->inodes, d->kept[i], dir);
-    pthread_mutex_unlock(&d->lock);
-    return found;
 }
 
 /* A node of NAME that exists on this host, with a reference; NULL for none. */
@@ -422,7 +268,12 @@ static bool dir_mkdir(struct fs *fs, struct node *dir, const char *name, mode_t 
     (void)mode;
     if (!writable(fs, dir, name, path, err))
         return false;
-    struct node *node = obtain_dir(fs, dir, name, err);
+    struct node *node = find_local(fs, dir, name);
+    if (node != NULL) {
+        node_unref(fs->inodes, node);
+        return err_set(err, ERR_EXISTS, "dumps/%.200s exists", path);
+    }
+    node = obtain_dir(fs, dir, name, err);
     bool ok = node != NULL && dumps_keep(fs, node, err) && give(fs, node, out, call, err);
     node_unref(fs->inodes, node);
     return ok;
@@ -430,20 +281,17 @@ static bool dir_mkdir(struct fs *fs, struct node *dir, const char *name, mode_t 
 
 /* ---- removing ---- */
 
-static bool dir_rmdir(struct fs *fs, struct node *dir, const char *name, const struct call *call,
-                      struct err *err)
+static bool remove_dir(struct fs *fs, struct node *dir, const char *name, const char *path,
+                       const struct call *call, struct err *err)
 {
-    char path[STORE_KEY_MAX];
     bool exists;
-    if (!writable(fs, dir, name, path, err))
-        return false;
     struct call bounded = dump_bounded(fs, call);
     if (!dump_dir_exists(fs, path, &exists, &bounded, err))
         return false;
     struct node *node = inode_find(fs->inodes, dir, name);
-    bool ok = true;
-    if (exists || (node != NULL && has_kept(fs, node))) {
-        ok = err_set(err, ERR_NOT_EMPTY, "dumps/%.200s is not empty", path);
+    bool ok = !exists && (node == NULL || !dumps_has_kept(fs, node));
+    if (!ok) {
+        err_set(err, ERR_NOT_EMPTY, "dumps/%.200s is not empty", path);
     } else if (node != NULL) {
         node_unlink(fs->inodes, node);
         dumps_unkeep(fs, node);
@@ -452,49 +300,63 @@ static bool dir_rmdir(struct fs *fs, struct node *dir, const char *name, const s
     return ok;
 }
 
-/* A file that nobody has published: its writer will find that it has no name. */
-static bool unlink_local(struct fs *fs, struct node *dir, const char *name)
+static bool dir_rmdir(struct fs *fs, struct node *dir, const char *name, const struct call *call,
+                      struct err *err)
+{
+    struct dump_claim claim;
+    if (!writable(fs, dir, name, claim.path, err) || !dumps_claim(fs, &claim, err))
+        return false;
+    bool ok = remove_dir(fs, dir, name, claim.path, call, err);
+    dumps_end_claim(fs, &claim);
+    return ok;
+}
+
+/* Its writer, if somebody writes it, will find that it has no name. */
+static void lose_name(struct fs *fs, struct node *dir, const char *name)
+{
+    struct node *node = inode_find(fs->inodes, dir, name);
+    if (node != NULL)
+        node_unlink(fs->inodes, node);
+    node_unref(fs->inodes, node);
+}
+
+/* A file that nobody has published. */
+static bool is_local_file(struct fs *fs, struct node *dir, const char *name)
 {
     struct node *node = find_local(fs, dir, name);
     bool local = node != NULL && !dump_is_dir(node) && !dump_is_published(node);
-    if (local)
-        node_unlink(fs->inodes, node);
     node_unref(fs->inodes, node);
     return local;
+}
+
+static bool remove_file(struct fs *fs, struct node *dir, const char *name, const char *path,
+                        const struct call *call, struct err *err)
+{
+    char key[STORE_KEY_MAX];
+    const char *keys[] = {key};
+    struct call bounded = dump_bounded(fs, call);
+    if (!is_local_file(fs, dir, name)) {
+        if (!fs->opt.allow_delete)
+            return err_set(err, ERR_DENIED,
+                           "dumps/%.200s stays: the mount is without -o allow_delete", path);
+        if (!dump_key(path, key, err) || !dumps_keep_dirs(fs, dir, err) ||
+            !fs->opt.store->ops->remove(fs->opt.store, keys, 1, &bounded, err))
+            return false;
+        dump_facts_drop(fs, key, NULL, &bounded);
+    }
+    lose_name(fs, dir, name);
+    return true;
 }
 
 static bool dir_unlink(struct fs *fs, struct node *dir, const char *name, const struct call *call,
                        struct err *err)
 {
-    char path[STORE_KEY_MAX], key[STORE_KEY_MAX];
-    const char *keys[] = {key};
-    if (!writable(fs, dir, name, path, err) || !dump_key(path, key, err))
+    struct dump_claim claim;
+    if (!writable(fs, dir, name, claim.path, err) || !dumps_claim(fs, &claim, err))
         return false;
-    if (unlink_local(fs, dir, name))
-        return true;
-    if (!fs->opt.allow_delete)
-        return err_set(err, ERR_DENIED, "dumps/%.200s stays: the mount is without -o allow_delete",
-                       path);
-    struct call bounded = dump_bounded(fs, call);
-    struct node *file = inode_find(fs->inodes, dir, name);
-    pthread_mutex_lock(&fs->dumps->lock);
-    bool moving = is_moving(fs, file != NULL ? file : dir);
-    pthread_mutex_unlock(&fs->dumps->lock);
-    node_unref(fs->inodes, file);
-    if (moving)
-        return err_set(err, ERR_BUSY, "dumps/%.200s: it is being renamed, or its directory is",
-                       path);
-    if (!dumps_keep_dirs(fs, dir, err) ||
-        !fs->opt.store->ops->remove(fs->opt.store, keys, 1, &bounded, err))
-        return false;
-    dump_facts_drop(fs, key, NULL, &bounded);
-    struct node *node = inode_find(fs->inodes, dir, name);
-    if (node != NULL) {
-        dump_set_deleted(node);
-        node_unlink(fs->inodes, node);
-    }
-    node_unref(fs->inodes, node);
-    return true;
+    bool ok = remove_file(fs, dir, name, claim.path, call, err);
+    dumps_end_claim(fs, &claim);
+    return ok;
 }
 
 static const struct node_ops dir_ops = {.getattr = dir_getattr,

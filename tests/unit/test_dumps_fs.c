@@ -492,27 +492,6 @@ static void what_came_meanwhile_is_not_removed(void **state)
     assert_text(do_look_up(the_dumps, "b"), "2", "two");
 }
 
-static void a_deleted_file_does_not_come_back(void **state)
-{
-    (void)state;
-    struct handle *h = do_create(the_dumps, "x", O_RDWR), *reader;
-    assert_ok(h != NULL && fs_write(the_fs, h, "one", 3, 0, &endless, &the_err), &the_err);
-    assert_ok(fs_fsync(the_fs, h, &endless, &the_err), &the_err);
-    assert_ok(
-        fs_open(the_fs, do_look_up(the_dumps, "x"), O_RDONLY, ME, &reader, &endless, &the_err),
-        &the_err);
-    assert_ok(fs_unlink(the_fs, the_dumps, "x", &endless, &the_err), &the_err);
-    assert_ok(fs_write(the_fs, h, "two", 3, 0, &endless, &the_err), &the_err);
-    (void)fs_flush(the_fs, h, ME, &endless, &the_err);
-    fs_release(the_fs, h);
-    assert_gone(the_dumps, "x");
-    struct fs_bytes bytes;
-    assert_false(fs_read(the_fs, reader, 0, 3, &bytes, &endless, &the_err));
-    assert_int_equal(fs_errno(&the_err), ESTALE); /* and not that it is not there */
-    fs_release(the_fs, reader);
-    env_assert_list(the_files.store, (struct store_list){.prefix = "dumps"}, ENV_LIST(NULL));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,7 +511,6 @@ int main(void)
         DUMPS_TEST(a_rename_never_loses_anything),
         DUMPS_TEST(whole_directories),
         DUMPS_TEST(what_came_meanwhile_is_not_removed),
-        DUMPS_TEST(a_deleted_file_does_not_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
