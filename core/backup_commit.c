@@ -100,7 +100,7 @@ static bool copy_object(struct backup_write *w, const char *from, uint64_t size,
     uint64_t most = w->opt.copy_max_bytes == 0 ? COPY_MAX_BYTES : w->opt.copy_max_bytes;
     if (size > most)
         return copy_through(w, from, to, info, err);
-    if (w->opt.store->ops->copy(w->opt.store, from, to, info, w->opt.call, err))
+    if (w->opt.store->ops->copy(w->opt.store, from, to, NULL, info, w->opt.call, err))
         return true;
     return err->code == ERR_UNSUPPORTED && copy_through(w, from, to, info, err);
 }

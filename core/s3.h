@@ -144,8 +144,8 @@ bool s3_list_tries(struct s3 *s3, const struct store_list *list, struct store_pa
 int64_t s3_parse_time(const char *text);
 
 /* s3_copy.c */
-bool s3_copy(struct store *, const char *from, const char *to, struct store_info *,
-             const struct call *, struct err *);
+bool s3_copy(struct store *, const char *from, const char *to, const char *etag,
+             struct store_info *, const struct call *, struct err *);
 
 /* s3_sweep.c: aborts uploads below the prefix that were begun before OLDER_THAN_S and are not
  * finished; *ABORTED counts them. */

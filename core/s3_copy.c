@@ -43,13 +43,25 @@ static bool accept_copy(void *arg, struct s3_reply *reply, struct err *err, bool
                    whole.code, whole.message);
 }
 
-bool s3_copy(struct store *store, const char *from, const char *to, struct store_info *info,
-             const struct call *call, struct err *err)
+/* radosgw does not know the condition. */
+static bool is_still(struct store *store, const char *key, const char *etag,
+                     const struct call *call, struct err *err)
+{
+    struct store_info info;
+    if (!s3_head(store, key, &info, call, err))
+        return false;
+    return strcmp(info.etag, etag) == 0 ||
+           err_set(err, ERR_STALE, "%s was replaced while it was copied", key);
+}
+
+bool s3_copy(struct store *store, const char *from, const char *to, const char *etag,
+             struct store_info *info, const struct call *call, struct err *err)
 {
     struct s3 *s3 = (struct s3 *)store;
     struct buf name = BUF_INIT(NAME_MAX_BYTES);
     struct s3_request req;
     struct s3_reply reply = {.x = NULL};
+    char quoted[132];
     bool ok = store_key_check(from, strlen(s3->prefix), err) &&
               store_key_check(to, strlen(s3->prefix), err);
     if (ok && !s3_encode_name(s3, from, &name))
@@ -58,12 +70,18 @@ bool s3_copy(struct store *store, const char *from, const char *to, struct store
         struct copied copied = {.req = &req};
         s3_request_init(&req, s3, "PUT", "copy to", to);
         s3_add_header(&req, "x-amz-copy-source", buf_str(&name));
+        (void)snprintf(quoted, sizeof(quoted), "\"%s\"", etag != NULL ? etag : "");
+        if (etag != NULL)
+            s3_add_header(&req, "x-amz-copy-source-if-match", quoted);
         s3_add_object_headers(s3, &req, NULL, 0, NULL);
         req.accept = accept_copy;
         req.accept_arg = &copied;
         ok = s3_perform(s3, &req, call, &reply, err);
+        if (!ok && err->code == ERR_EXISTS) /* the precondition failed */
+            err->code = ERR_STALE;
         s3_reply_free(&reply);
     }
     buf_free(&name);
-    return ok && (info == NULL || s3_head(store, to, info, call, err));
+    return ok && (etag == NULL || is_still(store, from, etag, call, err)) &&
+           (info == NULL || s3_head(store, to, info, call, err));
 }

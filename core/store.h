@@ -144,10 +144,12 @@ struct store_ops {
     void (*upload_abort)(struct store_upload *, const struct call *);
 
     /* Makes TO a copy of FROM, metadata included, without moving the bytes through this host where
-     * the store can; TO may exist and is replaced. ERR_UNSUPPORTED when this store does not copy
-     * this object. INFO (may be NULL) gets TO's etag and size. */
-    bool (*copy)(struct store *, const char *from, const char *to, struct store_info *info,
-                 const struct call *, struct err *);
+     * the store can; TO may exist and is replaced. ETAG (NULL: any) is FROM's: ERR_STALE when it
+     * has another one, or has got one meanwhile; a store that does not know such a condition may
+     * have made a copy of that. ERR_UNSUPPORTED when this store does not copy this object. INFO
+     * (may be NULL) gets TO's etag and size. */
+    bool (*copy)(struct store *, const char *from, const char *to, const char *etag,
+                 struct store_info *info, const struct call *, struct err *);
 
     /* Can the archive be reached with these credentials, and listed? Beyond STORE_CHECK_READ also:
      * can it be written, and does the store honour a conditional create (else *WEAK_GUARD is set)?

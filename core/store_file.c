@@ -153,7 +153,7 @@ static bool file_put(struct store *store, const char *key, const struct store_pu
     return ok;
 }
 
-static bool file_copy(struct store *store, const char *from, const char *to,
+static bool file_copy(struct store *store, const char *from, const char *to, const char *etag,
                       struct store_info *info, const struct call *call, struct err *err)
 {
     struct stat st;
@@ -167,7 +167,9 @@ static bool file_copy(struct store *store, const char *from, const char *to,
     const struct store_put put = {.body = {.fd = fd, .size = of_from.size},
                                   .meta = of_from.meta,
                                   .meta_count = of_from.meta_count};
-    bool ok = file_put(store, to, &put, info, call, err);
+    bool ok = etag == NULL || strcmp(etag, of_from.etag) == 0
+                  ? file_put(store, to, &put, info, call, err)
+                  : err_set(err, ERR_STALE, "%s was replaced before it was copied", from);
     close(fd);
     return ok;
 }

@@ -36,8 +36,8 @@ static bool look_for_dir(const struct renaming *r, const char *path, bool *exist
 
 /* ---- objects ---- */
 
-/* The stored bytes, as they are. */
-static bool copy_through(struct renaming *r, const char *from, const char *to,
+/* The stored bytes, as they are, of what has ETAG. */
+static bool copy_through(struct renaming *r, const char *from, const char *to, const char *etag,
                          struct store_info *info, struct err *err)
 {
     struct store *store = r->fs->opt.store;
@@ -51,7 +51,9 @@ static bool copy_through(struct renaming *r, const char *from, const char *to,
                                               .call = &r->call,
                                               .info = info};
     struct source *body = store->ops->get(store, from, 0, UINT64_MAX, &of_from, &r->call, err);
-    struct sink *out = body == NULL ? NULL : part_sink_new(&options, err);
+    bool same = body != NULL && (strcmp(of_from.etag, etag) == 0 ||
+                                 err_set(err, ERR_STALE, "%s was replaced meanwhile", from));
+    struct sink *out = same ? part_sink_new(&options, err) : NULL;
     bool ok = out != NULL && stream_copy(body, out, err) && out->finish(out, err);
     sink_close(out);
     source_close(body);
@@ -66,10 +68,11 @@ static bool copy_object(struct renaming *r, const char *from, const char *to,
     struct store *store = fs->opt.store;
     struct store_info info, there;
     struct lzop_map map = LZOP_MAP_INIT;
-    bool ok =
-        st->stored <= STORE_COPY_MAX && store->ops->copy(store, from, to, &info, &r->call, err);
+    const char *etag = st->facts.etag; /* nothing else gets these facts */
+    bool ok = st->stored <= STORE_COPY_MAX &&
+              store->ops->copy(store, from, to, etag, &info, &r->call, err);
     if (!ok && (st->stored > STORE_COPY_MAX || err->code == ERR_UNSUPPORTED))
-        ok = copy_through(r, from, to, &info, err);
+        ok = copy_through(r, from, to, etag, &info, err);
     if (!ok || !store->ops->head(store, to, &there, &r->call, err))
         return false;
     if (there.size != st->stored || strcmp(there.etag, info.etag) != 0)

@@ -13,7 +13,7 @@ struct fault_store {
     pthread_cond_t changed;
     unsigned calls, nth;
     enum fault fault;
-    bool happened, hold;
+    bool happened, hold, no_copies;
     unsigned held, uploads;
     fault_hook *hook;
     void *hook_arg;
@@ -183,13 +183,16 @@ static void op_abort(struct store_upload *upload, const struct call *call)
     free(up);
 }
 
-static bool op_copy(struct store *s, const char *from, const char *to, struct store_info *info,
-                    const struct call *call, struct err *err)
+static bool op_copy(struct store *s, const char *from, const char *to, const char *etag,
+                    struct store_info *info, const struct call *call, struct err *err)
 {
     const struct one_call c = enter(F, "copy", to);
     if (c.before)
         return fail("copy", to, err);
-    return OPS->copy(F->inner, from, to, info, call, err) && (!c.after || fail("copy", to, err));
+    if (F->no_copies)
+        return err_set(err, ERR_UNSUPPORTED, "this store makes no copies");
+    return OPS->copy(F->inner, from, to, etag, info, call, err) &&
+           (!c.after || fail("copy", to, err));
 }
 
 static const struct store_ops fault_ops = {.head = op_head,
@@ -258,6 +261,13 @@ void fault_set_hook(struct fault_store *f, fault_hook *hook, void *arg)
     pthread_mutex_lock(&f->lock);
     f->hook = hook;
     f->hook_arg = arg;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fault_no_copies(struct fault_store *f)
+{
+    pthread_mutex_lock(&f->lock);
+    f->no_copies = true;
     pthread_mutex_unlock(&f->lock);
 }
 

@@ -29,6 +29,9 @@ bool fault_happened(struct fault_store *f);
 
 void fault_set_hook(struct fault_store *f, fault_hook *hook, void *arg);
 
+/* From now on this is a store that does not copy. */
+void fault_no_copies(struct fault_store *f);
+
 /* Parts of uploads do not go on before this is false again, or their call is cancelled. */
 void fault_hold(struct fault_store *f, bool hold);
 unsigned fault_held(struct fault_store *f);         /* parts that are held up now */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/digest.h"
 #include "dumps_env.h"
 #include "fs/errno.h"
 
@@ -214,6 +215,94 @@ static void a_directory_that_is_written_in_is_not_replaced(void **state)
     assert_text(from, "x", "one");
 }
 
+/* ---- another content under the old name, of the same size ---- */
+
+/* Puts what "z" holds under "x", so that the store's sizes do not tell. */
+static void replace_x(void)
+{
+    size_t n;
+    char *coded = env_get(the_files.store, "dumps_005/z.lzo", &n);
+    env_put(the_files.store, "dumps_005/x.lzo", coded, n);
+    free(coded);
+}
+
+static void before_it_is_copied(void *arg, const char *op, const char *key)
+{
+    const char *by = arg;
+    if (strcmp(op, by) != 0 || strstr(key, "dumps_005/x.lzo") == NULL)
+        return;
+    fault_set_hook(the_faults, NULL, NULL);
+    replace_x();
+}
+
+static void on_copy(void *arg, const char *op, const char *key)
+{
+    (void)key;
+    if (strcmp(op, "copy") == 0)
+        before_it_is_copied(arg, "get", "dumps_005/x.lzo");
+}
+
+static bool move_of_replaced(fault_hook *hook)
+{
+    char by[] = "get";
+    assert_ok(do_put_text(the_dumps, "x", "ours"), &the_err);
+    assert_ok(do_put_text(the_dumps, "z", "them"), &the_err);
+    assert_int_not_equal(do_look_up(the_dumps, "x"), 0);
+    fault_set_hook(the_faults, hook, by);
+    bool ok = do_move(the_dumps, "x", the_dumps, "y");
+    fault_set_hook(the_faults, NULL, NULL);
+    return ok;
+}
+
+/* It is not copied: the facts are of what was looked at. */
+static void what_was_replaced_is_not_renamed(void **state)
+{
+    (void)state;
+    assert_false(move_of_replaced(on_copy));
+    assert_int_equal(fs_errno(&the_err), ESTALE);
+    assert_gone(the_dumps, "y");
+    assert_text(the_dumps, "x", "them");
+    env_assert_list(the_files.store, (struct store_list){.prefix = "dumps_facts_005/y"},
+                    ENV_LIST(NULL));
+    /* through this host, where the store does not copy */
+    fault_no_copies(the_faults);
+    assert_false(move_of_replaced(before_it_is_copied));
+    assert_int_equal(fs_errno(&the_err), ESTALE);
+    assert_gone(the_dumps, "y");
+    assert_text(the_dumps, "x", "them");
+    assert_ok(do_move(the_dumps, "x", the_dumps, "y"), &the_err);
+    assert_text(the_dumps, "y", "them");
+}
+
+/* ---- facts ---- */
+
+static void get_checksum(const char *name, char out[DIGEST_TEXT_MAX])
+{
+    struct buf value = BUF_INIT(4096);
+    uint64_t id = do_look_up(the_dumps, name);
+    assert_ok(fs_getxattr(the_fs, id, "user.walefs.checksum", &value, &endless, &the_err),
+              &the_err);
+    assert_in_range(value.len, 1, DIGEST_TEXT_MAX - 1);
+    memcpy(out, buf_str(&value), value.len);
+    out[value.len] = '\0';
+    buf_free(&value);
+}
+
+static void the_digest_is_carried_over_a_rename(void **state)
+{
+    char written[DIGEST_TEXT_MAX], renamed[DIGEST_TEXT_MAX];
+    (void)state;
+    assert_ok(do_put_text(the_dumps, "x", "content"), &the_err);
+    get_checksum("x", written);
+    assert_ok(do_move(the_dumps, "x", the_dumps, "y"), &the_err);
+    get_checksum("y", renamed);
+    assert_string_equal(renamed, written);
+    do_unmount();
+    do_mount(false, false);
+    get_checksum("y", renamed);
+    assert_string_equal(renamed, written);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +311,8 @@ int main(void)
         DUMPS_TEST(storing_and_deleting_exclude_each_other),
         DUMPS_TEST(both_names_of_a_rename_are_busy),
         DUMPS_TEST(a_directory_that_is_written_in_is_not_replaced),
+        DUMPS_TEST(what_was_replaced_is_not_renamed),
+        DUMPS_TEST(the_digest_is_carried_over_a_rename),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ static void a_copy_has_everything(void **state)
     for (size_t i = 0; i < 3; i++) {
         struct store_info info, seen;
         put_with_meta(s, data, lengths[i]);
-        assert_ok(s->ops->copy(s, FROM, TO, &info, &env_forever, &err), &err);
+        assert_ok(s->ops->copy(s, FROM, TO, NULL, &info, &env_forever, &err), &err);
         env_assert_content(s, TO, data, lengths[i]);
         env_assert_content(s, FROM, data, lengths[i]);
         assert_ok(s->ops->head(s, TO, &seen, &env_forever, &err), &err);
@@ -48,7 +48,7 @@ static void what_was_there_is_replaced(void **state)
     struct store *s = *state;
     env_put(s, TO, "the old one, which is longer", 28);
     env_put(s, FROM, "new", 3);
-    assert_ok(s->ops->copy(s, FROM, TO, NULL, &env_forever, &err), &err);
+    assert_ok(s->ops->copy(s, FROM, TO, NULL, NULL, &env_forever, &err), &err);
     env_assert_content(s, TO, "new", 3);
     env_put(s, FROM, "changed", 7); /* it is a copy, not a second name */
     env_assert_content(s, TO, "new", 3);
@@ -58,9 +58,27 @@ static void what_is_absent_cannot_be_copied(void **state)
 {
     struct store *s = *state;
     env_put(s, TO, "old", 3);
-    assert_false(s->ops->copy(s, FROM, TO, NULL, &env_forever, &err));
+    assert_false(s->ops->copy(s, FROM, TO, NULL, NULL, &env_forever, &err));
     assert_int_equal(err.code, ERR_ABSENT);
     env_assert_content(s, TO, "old", 3);
+}
+
+/* Of a content that is named, or not at all. */
+static void what_has_another_etag_is_not_copied(void **state)
+{
+    struct store *s = *state;
+    struct store_info before;
+    env_put(s, TO, "old", 3);
+    env_put(s, FROM, "looked at", 9);
+    assert_ok(s->ops->head(s, FROM, &before, &env_forever, &err), &err);
+    env_put(s, FROM, "came then", 9);
+    assert_false(s->ops->copy(s, FROM, TO, before.etag, NULL, &env_forever, &err));
+    assert_int_equal(err.code, ERR_STALE);
+    if (env_kind == STORE_DIRECTORY) /* radosgw has made it: see s3_copy.c */
+        env_assert_content(s, TO, "old", 3);
+    assert_ok(s->ops->head(s, FROM, &before, &env_forever, &err), &err);
+    assert_ok(s->ops->copy(s, FROM, TO, before.etag, NULL, &env_forever, &err), &err);
+    env_assert_content(s, TO, "came then", 9);
 }
 
 static void names_that_need_escaping(void **state)
@@ -68,9 +86,10 @@ static void names_that_need_escaping(void **state)
     static const char odd[] = "basebackups_005/a b+c%2F\303\251&=?/x";
     struct store *s = *state;
     env_put(s, odd, "odd", 3);
-    assert_ok(s->ops->copy(s, odd, TO, NULL, &env_forever, &err), &err);
+    assert_ok(s->ops->copy(s, odd, TO, NULL, NULL, &env_forever, &err), &err);
     env_assert_content(s, TO, "odd", 3);
-    assert_ok(s->ops->copy(s, TO, "basebackups_005/\303\251 +", NULL, &env_forever, &err), &err);
+    assert_ok(s->ops->copy(s, TO, "basebackups_005/\303\251 +", NULL, NULL, &env_forever, &err),
+              &err);
     env_assert_content(s, "basebackups_005/\303\251 +", "odd", 3);
 }
 
@@ -87,7 +106,7 @@ static void a_multipart_object_is_copied_whole(void **state)
     for (unsigned i = 0; i < 2; i++)
         assert_ok(s->ops->upload_part(u, i + 1, &bodies[i], &env_forever, &err), &err);
     assert_ok(s->ops->upload_complete(u, NULL, &env_forever, &err), &err);
-    assert_ok(s->ops->copy(s, FROM, TO, NULL, &env_forever, &err), &err);
+    assert_ok(s->ops->copy(s, FROM, TO, NULL, NULL, &env_forever, &err), &err);
     env_assert_content(s, TO, data, part + 1000);
     free(data);
 }
@@ -102,7 +121,7 @@ static void a_cancelled_copy_leaves_the_old(void **state)
     cancel_fire(&cancel);
     env_put(s, FROM, "new", 3);
     env_put(s, TO, "old", 3);
-    assert_false(s->ops->copy(s, FROM, TO, NULL, &call, &err));
+    assert_false(s->ops->copy(s, FROM, TO, NULL, NULL, &call, &err));
     assert_int_equal(err.code, ERR_CANCELLED);
     env_assert_content(s, TO, "old", 3);
     cancel_destroy(&cancel);
@@ -126,13 +145,10 @@ static void the_check_leaves_young_uploads_alone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ENV_TEST(a_copy_has_everything),
-        ENV_TEST(what_was_there_is_replaced),
-        ENV_TEST(what_is_absent_cannot_be_copied),
-        ENV_TEST(names_that_need_escaping),
-        ENV_TEST(a_multipart_object_is_copied_whole),
-        ENV_TEST(a_cancelled_copy_leaves_the_old),
-        ENV_TEST(the_check_leaves_young_uploads_alone),
+        ENV_TEST(a_copy_has_everything),           ENV_TEST(what_was_there_is_replaced),
+        ENV_TEST(what_is_absent_cannot_be_copied), ENV_TEST(what_has_another_etag_is_not_copied),
+        ENV_TEST(names_that_need_escaping),        ENV_TEST(a_multipart_object_is_copied_whole),
+        ENV_TEST(a_cancelled_copy_leaves_the_old), ENV_TEST(the_check_leaves_young_uploads_alone),
     };
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return env_run(tests, sizeof(tests) / sizeof(tests[0]));
