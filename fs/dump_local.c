@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/waiter.h"
 #include "fs/dumps.h"
 
 struct dumps *dumps_new(struct err *err)
@@ -14,6 +15,7 @@ struct dumps *dumps_new(struct err *err)
     }
     pthread_mutex_init(&d->lock, NULL);
     pthread_cond_init(&d->unclaimed, NULL);
+    waiter_cond_init(&d->ended);
     return d;
 }
 
@@ -24,6 +26,7 @@ void dumps_free(struct dumps *d)
     for (size_t i = 0; i < MEASURED_MAX; i++)
         free(d->measured[i].key);
     pthread_cond_destroy(&d->unclaimed);
+    pthread_cond_destroy(&d->ended);
     pthread_mutex_destroy(&d->lock);
     free(d->kept);
     free(d);

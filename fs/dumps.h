@@ -9,6 +9,7 @@
  *     dump_publish.c  storing what was written
  *     dump_reader.c   open files that are read
  *     dump_stat.c     what the store knows of a path
+ *     dump_measure.c  sizes that only reading shows
  *     dump_facts.c    the facts kept beside the objects (core/dump_name.h)
  *
  * A file's node stands for one content, which the kernel may cache: where another host has replaced
@@ -55,6 +56,8 @@ struct dumps {
     pthread_cond_t unclaimed;               /* a claim has ended */
     struct measured measured[MEASURED_MAX]; /* lock: the oldest is replaced */
     unsigned next_measured;                 /* lock */
+    struct measuring *measuring;            /* lock: those under way */
+    pthread_cond_t ended;                   /* one of them is not any more */
 };
 
 struct dumps *dumps_new(struct err *err);
@@ -121,6 +124,16 @@ bool dump_stat(struct fs *fs, const char *path, struct dump_stat *out, const str
 /* Is anything below the directory PATH? Persistently. */
 bool dump_dir_exists(struct fs *fs, const char *path, bool *exists, const struct call *call,
                      struct err *err);
+
+/* The facts of the object KEY with ETAG, which only reading it to its end shows: that is done in
+ * the background, once however many ask, for as long as bytes come, and goes on when who asks is
+ * interrupted. Waits for it until the call's deadline. The error is the store's or the codec's, and
+ * ERR_TIMEOUT while it is under way. What was found out is kept in the archive if it can be
+ * written. */
+bool dump_measure(struct fs *fs, const char *key, const char *etag, struct dump_facts *out,
+                  const struct call *call, struct err *err);
+/* What has been found out on this host. */
+bool dump_measured(struct fs *fs, const char *key, const char *etag, struct dump_facts *out);
 
 /* ---- facts ---- */
 

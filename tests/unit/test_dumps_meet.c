@@ -303,6 +303,110 @@ static void the_digest_is_carried_over_a_rename(void **state)
     assert_string_equal(renamed, written);
 }
 
+/* ---- reading what is renamed ---- */
+
+static void assert_reads(struct handle *h, const char *data, size_t n, uint64_t offset)
+{
+    char *got = malloc(n + 1);
+    size_t have;
+    assert_non_null(got);
+    assert_ok(do_read(h, offset, n, got, &have), &the_err);
+    assert_int_equal(have, n);
+    assert_memory_equal(got, data + offset, n);
+    free(got);
+}
+
+static struct handle *open_to_read(uint64_t dir, const char *name)
+{
+    struct handle *h;
+    uint64_t id = do_look_up(dir, name);
+    assert_ok(fs_open(the_fs, id, O_RDONLY, ME, &h, &endless, &the_err), &the_err);
+    return h;
+}
+
+/* Small and large, read before and not, renamed itself and with its directory, again and again. */
+static void who_reads_a_dump_goes_on_when_it_is_renamed(void **state)
+{
+    static const size_t lengths[] = {1000, 40 * MIB};
+    char *data = env_bytes(lengths[1], 7);
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        uint64_t dir = do_mkdir(the_dumps, i == 0 ? "a" : "b");
+        const char *name = i == 0 ? "a" : "b", *moved = i == 0 ? "a2" : "b2";
+        assert_ok(do_put(dir, "x", data, lengths[i]), &the_err);
+        struct handle *begun = open_to_read(dir, "x"), *fresh = open_to_read(dir, "x");
+        assert_reads(begun, data, 100, 0);
+        assert_ok(do_move(dir, "x", dir, "y"), &the_err);
+        assert_reads(begun, data, 100, lengths[i] - 100);
+        assert_reads(fresh, data, 100, 500);
+        assert_ok(do_move(the_dumps, name, the_dumps, moved), &the_err);
+        assert_ok(do_move(dir, "y", the_dumps, "z"), &the_err);
+        assert_reads(begun, data, 100, lengths[i] / 2);
+        assert_reads(fresh, data, 100, lengths[i] / 3);
+        fs_release(the_fs, begun);
+        fs_release(the_fs, fresh);
+    }
+    free(data);
+}
+
+/* The old name has gone, and the new one is not there yet: who reads then waits. */
+static void when_the_old_name_has_gone(void *arg, const char *op, const char *key)
+{
+    struct fs_bytes bytes;
+    struct err why = ERR_INIT;
+    struct handle **h = arg;
+    if (strcmp(op, "list") != 0 || strcmp(key, "dumps_facts_005/x.lzo!") != 0)
+        return;
+    fault_set_hook(the_faults, NULL, NULL);
+    env_assert_absent(the_files.store, "dumps_005/x.lzo");
+    assert_false(fs_read(the_fs, *h, 0, 3, &bytes, &endless, &why));
+    assert_int_equal(fs_errno(&why), EIO); /* soft: it has waited, and has not been told ESTALE */
+    *h = NULL;
+}
+
+static void a_read_in_the_midst_of_a_rename_waits(void **state)
+{
+    (void)state;
+    assert_ok(do_put_text(the_dumps, "x", "content"), &the_err);
+    struct handle *h = open_to_read(the_dumps, "x"), *then = h;
+    fault_set_hook(the_faults, when_the_old_name_has_gone, &then);
+    assert_ok(do_move(the_dumps, "x", the_dumps, "y"), &the_err);
+    assert_null(then);
+    assert_reads(h, "content", 7, 0);
+    fs_release(the_fs, h);
+}
+
+static void assert_stale(struct handle *h)
+{
+    struct fs_bytes bytes;
+    assert_false(fs_read(the_fs, h, 0, 3, &bytes, &endless, &the_err));
+    assert_int_equal(fs_errno(&the_err), ESTALE);
+    fs_release(the_fs, h);
+}
+
+/* Only that content is followed, never another one of its name. */
+static void another_content_is_not_read_instead(void **state)
+{
+    (void)state;
+    assert_ok(do_put_text(the_dumps, "x", "ours") && do_put_text(the_dumps, "z", "them"), &the_err);
+    struct handle *h = open_to_read(the_dumps, "z"), *over;
+    assert_ok(do_move(the_dumps, "x", the_dumps, "z"), &the_err);
+    assert_stale(h); /* renamed over */
+    h = open_to_read(the_dumps, "z");
+    over = do_create(the_dumps, "z", O_RDWR);
+    assert_ok(write_text(over, "more") && fs_fsync(the_fs, over, &endless, &the_err), &the_err);
+    assert_stale(h); /* written anew, by a writer that goes on */
+    assert_ok(fs_flush(the_fs, over, ME, &endless, &the_err), &the_err);
+    fs_release(the_fs, over);
+    h = open_to_read(the_dumps, "z");
+    assert_ok(do_put_text(the_dumps, "x", "last"), &the_err);
+    size_t n;
+    char *coded = env_get(the_files.store, "dumps_005/x.lzo", &n);
+    env_put(the_files.store, "dumps_005/z.lzo", coded, n);
+    free(coded);
+    assert_stale(h); /* replaced by another host */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +417,9 @@ int main(void)
         DUMPS_TEST(a_directory_that_is_written_in_is_not_replaced),
         DUMPS_TEST(what_was_replaced_is_not_renamed),
         DUMPS_TEST(the_digest_is_carried_over_a_rename),
+        DUMPS_TEST(who_reads_a_dump_goes_on_when_it_is_renamed),
+        DUMPS_TEST(a_read_in_the_midst_of_a_rename_waits),
+        DUMPS_TEST(another_content_is_not_read_instead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
