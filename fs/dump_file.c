@@ -46,7 +46,7 @@ void dump_set_written(struct node *node, const struct dump_stat *st)
 {
     struct dump_file *f = node->data;
     pthread_mutex_lock(&f->lock);
-    f->replaced = f->replaced || f->facts.etag[0] != '\0';
+    f->replaced += f->facts.etag[0] != '\0';
     set_object(f, st);
     pthread_mutex_unlock(&f->lock);
 }
@@ -142,7 +142,7 @@ void dump_end_writing(struct fs *fs, struct node *node)
     struct dump_file *f = node->data;
     pthread_mutex_lock(&f->lock);
     f->writing = false;
-    bool stays = f->facts.etag[0] != '\0' && !f->replaced;
+    bool stays = f->facts.etag[0] != '\0' && f->replaced == 0;
     pthread_mutex_unlock(&f->lock);
     if (!stays)
         node_unlink(fs->inodes, node);

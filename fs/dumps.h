@@ -73,7 +73,7 @@ struct dump_file {
     uint64_t stored;         /* lock: its object's bytes */
     int64_t mtime_s;         /* lock */
     bool writing;            /* lock: a handle has a candidate for this name */
-    bool replaced;           /* lock: what the node stood for before that was published */
+    unsigned replaced;       /* lock: how often its writer has published another content */
     uint64_t written;        /* lock: bytes of it */
 };
 

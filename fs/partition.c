@@ -251,6 +251,14 @@ struct partition *partition_open(struct partition_cache *c, const struct partiti
     return p;
 }
 
+struct partition *partition_ref(struct partition *p)
+{
+    pthread_mutex_lock(&p->cache->lock);
+    partition_ref_locked(p);
+    pthread_mutex_unlock(&p->cache->lock);
+    return p;
+}
+
 void partition_close(struct partition *p)
 {
     if (p == NULL)

@@ -58,7 +58,8 @@ struct partition_source {
 /* A reference to the shared partition of that key and etag; starts nothing. */
 struct partition *partition_open(struct partition_cache *c, const struct partition_source *source,
                                  struct err *err);
-void partition_close(struct partition *p); /* NULL is allowed */
+struct partition *partition_ref(struct partition *p); /* another reference */
+void partition_close(struct partition *p);            /* NULL is allowed */
 /* Fails with ERR_CORRUPT when damage has been found in it. Does not wait. */
 bool partition_check(struct partition *p, struct err *err);
 /* Is what was read of it known to be what was written? Blocks of a plain one have checksums each;
