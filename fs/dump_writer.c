@@ -10,7 +10,10 @@
  *
  * Which close finishes a file: as in wal_writer.c, the one by the process that opened it, unless
  * that process still has the file open by another descriptor (what a shell did with dup2). A stream
- * cannot be published twice: what is written after that close is refused. */
+ * cannot be published twice: what is written after that close is refused.
+ *
+ * A process whose end walefs could not see may not write at all: what it has written when it is
+ * killed would be taken for the whole. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -175,11 +178,11 @@ static bool decides(struct dump_writer *w, pid_t tid)
     char path_end[STORE_KEY_MAX];
     pid_t pid = process_of_thread(tid);
     enum process_state state = process_state(pid);
-    bool failed = state == PROCESS_FAILED || state == PROCESS_EXITED_UNSEEN;
+    bool failed = pid == 0 || state == PROCESS_FAILED || state == PROCESS_EXITED_UNSEEN;
     pthread_mutex_lock(&w->lock);
     w->last_failed = failed;
     pthread_mutex_unlock(&w->lock);
-    if (pid != 0 && w->opener != 0 && pid != w->opener)
+    if (pid != w->opener)
         return false;
     if (failed) {
         give_up(w, pid, state);
@@ -216,12 +219,13 @@ static bool writer_fsync(struct fs *fs, struct handle *h, const struct call *cal
 static void publish_late(struct fs *fs, struct dump_writer *w)
 {
     struct err err = ERR_INIT;
-    if (w->opener == 0 || w->opener_failed || w->failed || cancel_fired(&fs->stop))
+    if (w->opener_failed || w->failed || cancel_fired(&fs->stop))
         return;
     if (w->last_failed && !dump_writer_is_stored(w))
-        log_warn("dumps/%s: not published: the last process that had it open was killed, or exited "
-                 "with an error",
-                 w->path);
+        log_warn(
+            "dumps/%s: not published: the last process that had it open was killed, exited with "
+            "an error, or is not visible to walefs",
+            w->path);
     else if (!dump_writer_publish(fs, w, &err))
         log_error("not published, though its writer has gone without an error: %s", err.text);
 }
@@ -258,6 +262,16 @@ struct handle *dump_writer_new(struct fs *fs, struct node *node, const char *pat
                                bool replace, pid_t pid, struct err *err)
 {
     char key[STORE_KEY_MAX];
+    pid_t opener = process_of_thread(pid);
+    if (!process_is_visible(opener)) {
+        err_set(
+            err, ERR_DENIED,
+            "dumps/%.200s: walefs may not see how the process that opens it for writing will "
+            "end (thread %d), and could not tell a whole dump from one that broke off: write as "
+            "the user who serves the mount, or serve it as root, in the same pid namespace",
+            path, (int)pid);
+        return NULL;
+    }
     struct dump_writer *w = calloc(1, sizeof(*w));
     bool ok = dump_key(path, key, err);
     if (w == NULL) {
@@ -267,7 +281,7 @@ struct handle *dump_writer_new(struct fs *fs, struct node *node, const char *pat
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->idle, NULL);
     w->fd = -1;
-    w->opener = process_of_thread(pid);
+    w->opener = opener;
     w->replace = replace;
     w->call = (struct call){.cancel = &fs->stop, .deadline_ms = DEADLINE_NONE};
     w->path = strdup(path);

@@ -8,7 +8,7 @@
 struct dump_writer {
     struct handle base;
     char *path, *key;
-    pid_t opener; /* process id; 0 when unknown */
+    pid_t opener; /* process id */
     bool replace;
     int fd; /* of what is staged; -1 for a stream */
     struct call call;

@@ -182,8 +182,8 @@ void dump_end_writing(struct fs *fs, struct node *node);
 bool dump_is_published(struct node *node);
 bool dump_is_written(struct node *node); /* somebody has that right */
 
-/* A handle for writing the new content of NODE, whose right is taken; PID opens it. REPLACE: what
- * is published under the name is replaced. */
+/* A handle for writing the new content of NODE, whose right is taken; thread PID opens it. REPLACE:
+ * what is published under the name is replaced. ERR_DENIED for a process that is not visible. */
 struct handle *dump_writer_new(struct fs *fs, struct node *node, const char *path, int flags,
                                bool replace, pid_t pid, struct err *err);
 bool dump_writer_truncate(struct handle *h, uint64_t size, struct err *err);

@@ -99,11 +99,15 @@ bool process_others_have_open(pid_t pid, const char *path_end)
     return found;
 }
 
-/* Reading the exe link needs the same rights as seeing the exit code; a process that has dropped
- * its memory already answers ENOENT to those who have them. */
-static bool may_see_exit_code(pid_t pid)
+/* Reading the exe link needs the same rights as seeing open files and the exit code; a process that
+ * has dropped its memory already answers ENOENT to those who have them, as does one that is not
+ * there. */
+bool process_is_visible(pid_t pid)
 {
     char path[64], target[8];
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    if (pid <= 0 || access(path, F_OK) != 0)
+        return false;
     (void)snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
     return readlink(path, target, sizeof(target)) >= 0 || errno == ENOENT;
 }
@@ -131,7 +135,7 @@ enum process_state process_state(pid_t pid)
         return PROCESS_RUNNING;
     if (exit_code != 0)
         return PROCESS_FAILED;
-    if (may_see_exit_code(pid)) /* when one thread exits with 0, a signal ends the others */
+    if (process_is_visible(pid)) /* when one thread exits with 0, a signal ends the others */
         return PROCESS_EXITED_WELL;
     return (flags & PF_SIGNALED) != 0 ? PROCESS_FAILED : PROCESS_EXITED_UNSEEN;
 }

@@ -180,6 +180,23 @@ test_openers_that_leave()
     umount_walefs m
 }
 
+# Who serves the mount may not see how another user's process ends, unless it is root.
+test_writers_of_another_user()
+{
+    local d=$T/m/dumps
+    use_store file
+    use_key none
+    chown -R "$PG_OS_USER:" "$STORE_DIR"
+    mount_walefs m "user=$PG_OS_USER" allow_other
+    expect_fail 'not permitted' bash -c "echo one >'$d/root'"
+    assert_log m 'dumps/root: walefs may not see how the process .* will end'
+    as_pg bash -c "echo one >'$d/pg'; cat '$d/pg' >'$d/copy'; echo two >'$d/two'; exec >'$d/killed'; echo broken; kill -9 \$\$" || true
+    assert_eq "$(cat "$d/pg" "$d/copy")" $'one\none' "what its own user wrote"
+    [[ ! -e $d/root && ! -e $d/killed ]] || fail "what may be broken was published"
+    umount_walefs m
+    assert_eq "$(store_ls dumps_005 | wc -l)" 3 "objects"
+}
+
 # The store fails in the middle: the writer is told, and nothing is there.
 test_store_fails_in_midstream()
 {

@@ -115,6 +115,34 @@ static void one_writer_at_a_time(void **state)
     assert_gone(the_dumps, "x");
 }
 
+#define UNSEEN ((pid_t)0) /* what the kernel says of a thread in another pid namespace */
+
+/* Who may have been killed for all that walefs can see publishes nothing, and is told at once. */
+static void writers_that_are_not_seen(void **state)
+{
+    struct fs_entry e;
+    struct handle *h;
+    (void)state;
+    assert_false(
+        fs_create(the_fs, the_dumps, "x", O_WRONLY, 0600, UNSEEN, &e, &h, &endless, &the_err));
+    assert_int_equal(fs_errno(&the_err), EPERM);
+    assert_gone(the_dumps, "x");
+    /* it was handed on to somebody who is not: that one's close is not its opener's */
+    h = do_create(the_dumps, "x", O_WRONLY);
+    assert_ok(fs_write(the_fs, h, "hello", 5, 0, &endless, &the_err), &the_err);
+    assert_ok(fs_flush(the_fs, h, UNSEEN, &endless, &the_err), &the_err);
+    env_assert_absent(the_files.store, "dumps_005/x.lzo");
+    fs_release(the_fs, h);
+    assert_gone(the_dumps, "x");
+    assert_ok(do_put_text(the_dumps, "x", "hello"), &the_err);
+    uint64_t id = do_look_up(the_dumps, "x");
+    assert_ok(fs_open(the_fs, id, O_RDONLY, UNSEEN, &h, &endless, &the_err), &the_err);
+    fs_release(the_fs, h);
+    assert_false(fs_open(the_fs, id, O_WRONLY | O_TRUNC, UNSEEN, &h, &endless, &the_err));
+    assert_int_equal(fs_errno(&the_err), EPERM);
+    assert_text(the_dumps, "x", "hello");
+}
+
 /* Whichever call fails: the close says so, the name has what it had, and no upload goes on. What
  * only the facts are lost of is stored, and its size is found out. */
 static void every_failure_of_a_write_is_told(void **state)
@@ -547,6 +575,7 @@ int main(void)
         DUMPS_TEST(a_stream_goes_forward_only),
         DUMPS_TEST(staged_files_are_written_anywhere),
         DUMPS_TEST(one_writer_at_a_time),
+        DUMPS_TEST(writers_that_are_not_seen),
         DUMPS_TEST(every_failure_of_a_write_is_told),
         DUMPS_TEST(nothing_is_overwritten_without_the_right),
         DUMPS_TEST(any_offset),

@@ -281,6 +281,31 @@ static void expect_failed(pid_t pid)
         _exit(52);
 }
 
+static void expect_invisible(pid_t pid)
+{
+    if (process_is_visible(pid) || !process_is_visible(getpid()))
+        _exit(54);
+}
+
+static void test_visible(void **state)
+{
+    (void)state;
+    assert_true(process_is_visible(getpid()));
+    assert_false(process_is_visible(0));
+    assert_false(process_is_visible(-1));
+    struct child c = start(exits_0);
+    (void)hear(&c);
+    assert_true(process_is_visible(c.pid));
+    if (geteuid() == 0)
+        as_nobody(expect_invisible, c.pid);
+    go_on(&c);
+    await_end(&c);
+    assert_true(process_is_visible(c.pid)); /* as long as it is there */
+    pid_t pid = c.pid;
+    bury(&c);
+    assert_false(process_is_visible(pid));
+}
+
 static void test_of_another_user(void **state)
 {
     (void)state;
@@ -424,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_without_the_first_thread),
         cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_visible),
         cmocka_unit_test(test_of_another_user),
         cmocka_unit_test(test_dying),
         cmocka_unit_test(test_has_open),
