@@ -41,6 +41,15 @@ static bool stat_attempt(void *arg, const struct call *call, struct err *err)
     return true;
 }
 
+/* Who opens a new file for writing looks for its name first, and nothing in the request tells. So
+ * where somebody can write, looking has a writer's deadline: unlike in wal/, no PostgreSQL takes
+ * the failure for the end of the archive, and an answer that there may be such a file, as wal_dir.c
+ * gives, would make scripts take the dump for made. */
+static struct call for_store(const struct fs *fs, const struct call *call)
+{
+    return fs->opt.read_only ? *call : dump_bounded(fs, call);
+}
+
 bool dump_stat(struct fs *fs, const char *path, struct dump_stat *out, const struct call *call,
                struct err *err)
 {
@@ -50,8 +59,9 @@ bool dump_stat(struct fs *fs, const char *path, struct dump_stat *out, const str
     int64_t soft_ms = now_ms() + fs->persistence.soft_timeout_ms;
     if (!fs->persistence.hard && soft_ms < measuring.deadline_ms)
         measuring.deadline_ms = soft_ms;
+    const struct call asking = for_store(fs, call);
     (void)snprintf(what, sizeof(what), "dumps/%.100s", path);
-    return persist(&fs->persistence, what, call, stat_attempt, &q, err);
+    return persist(&fs->persistence, what, &asking, stat_attempt, &q, err);
 }
 
 /* ---- directories ---- */
@@ -77,6 +87,7 @@ bool dump_dir_exists(struct fs *fs, const char *path, bool *exists, const struct
 {
     char what[128];
     struct question q = {.fs = fs, .path = path, .exists = exists};
+    const struct call asking = for_store(fs, call);
     (void)snprintf(what, sizeof(what), "dumps/%.100s/", path);
-    return persist(&fs->persistence, what, call, dir_attempt, &q, err);
+    return persist(&fs->persistence, what, &asking, dir_attempt, &q, err);
 }

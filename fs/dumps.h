@@ -117,11 +117,12 @@ struct dump_stat {
     int64_t mtime_s;
 };
 
-/* What the store has under PATH, persistently; ERR_ABSENT: no such file. An object without facts is
- * read once, which takes as long as that does. */
+/* What the store has under PATH, persistently, but on a mount that can write for no longer than the
+ * writers' deadline; ERR_ABSENT: no such file. An object without facts is read once, which takes as
+ * long as that does. */
 bool dump_stat(struct fs *fs, const char *path, struct dump_stat *out, const struct call *call,
                struct err *err);
-/* Is anything below the directory PATH? Persistently. */
+/* Is anything below the directory PATH? In the same way. */
 bool dump_dir_exists(struct fs *fs, const char *path, bool *exists, const struct call *call,
                      struct err *err);
 

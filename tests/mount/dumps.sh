@@ -236,6 +236,23 @@ test_store_fails_in_midstream()
     no_uploads_left
 }
 
+# The store does not answer: who opens a new dump is told in time, on a hard mount too.
+test_store_hangs()
+{
+    local d=$T/m/dumps
+    use_store http
+    use_key none
+    use_fault_proxy
+    mount_walefs m hard write_timeout=3
+    proxy_mode hang
+    expect_fail 'Input/output error' timeout 60 bash -c "echo one >'$d/x'"
+    expect_fail 'Input/output error' timeout 60 mkdir "$d/new"
+    proxy_mode pass
+    echo two >"$d/x"
+    assert_eq "$(cat "$d/x")" two "what was written then"
+    umount_walefs m
+}
+
 no_uploads()
 {
     (no_uploads_left) 2>/dev/null

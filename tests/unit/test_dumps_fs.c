@@ -218,6 +218,48 @@ static void nothing_is_overwritten_without_the_right(void **state)
     assert_text(the_dumps, "x", "first");
 }
 
+/* ---- the store is away ---- */
+
+static void store_is_away(bool away)
+{
+    char gone[sizeof(the_files.dir) + 8];
+    (void)snprintf(gone, sizeof(gone), "%s.gone", the_files.dir);
+    assert_int_equal(away ? rename(the_files.dir, gone) : rename(gone, the_files.dir), 0);
+}
+
+/* Who makes a file looks for its name first, and the kernel does not say what for. So on a mount
+ * that can write looking has the writers' deadline, also where readers wait for ever. */
+static void opening_a_new_one_has_a_deadline(void **state)
+{
+    struct fs_entry e;
+    (void)state;
+    assert_ok(do_put_text(the_dumps, "x", "content"), &the_err);
+    do_unmount();
+    the_options.hard = true;
+    the_options.write_timeout_ms = 500;
+    do_mount(true, true);
+    struct handle *h;
+    assert_ok(fs_open(the_fs, do_look_up(the_dumps, "x"), O_RDONLY, ME, &h, &endless, &the_err),
+              &the_err);
+    store_is_away(true);
+    assert_int_equal(do_look_up(the_dumps, "y"), 0);
+    assert_int_equal(fs_errno(&the_err), EIO);
+    /* what is open is waited for, and so is everything where nobody can write */
+    struct fs_bytes bytes;
+    const int64_t until_ms = now_ms() + 2000;
+    const struct call patient = {.deadline_ms = until_ms};
+    assert_false(fs_read(the_fs, h, 0, 7, &bytes, &patient, &the_err));
+    assert_true(now_ms() >= until_ms);
+    fs_release(the_fs, h);
+    do_unmount();
+    do_mount(false, false);
+    const struct call again = {.deadline_ms = now_ms() + 2000};
+    assert_false(fs_lookup(the_fs, the_dumps, "x", ME, &e, &again, &the_err));
+    assert_true(now_ms() >= again.deadline_ms);
+    store_is_away(false);
+    assert_text(the_dumps, "x", "content");
+}
+
 /* ---- reading ---- */
 
 static void any_offset(void **state)
@@ -578,6 +620,7 @@ int main(void)
         DUMPS_TEST(writers_that_are_not_seen),
         DUMPS_TEST(every_failure_of_a_write_is_told),
         DUMPS_TEST(nothing_is_overwritten_without_the_right),
+        DUMPS_TEST(opening_a_new_one_has_a_deadline),
         DUMPS_TEST(any_offset),
         DUMPS_TEST(what_another_host_replaced_is_another_node),
         DUMPS_TEST(damage_is_told),
