@@ -98,20 +98,23 @@ bool dumps_claim(struct fs *fs, struct dump_claim *claim, struct err *err)
     return ok || refuse_claim(claim->path, err);
 }
 
+static bool cannot_move(struct fs *fs, const struct dump_claim *claim)
+{
+    return conflicts(fs->dumps, claim->path) || is_written_in(fs, claim->path);
+}
+
 bool dumps_claim_both(struct fs *fs, struct dump_claim *from, struct dump_claim *to,
                       struct err *err)
 {
     struct dumps *d = fs->dumps;
     pthread_mutex_lock(&d->lock);
-    const char *busy = conflicts(d, from->path) || is_written_in(fs, from->path) ? from->path
-                       : conflicts(d, to->path) || is_written_in(fs, to->path)   ? to->path
-                                                                                 : NULL;
-    if (busy == NULL) {
+    bool from_busy = cannot_move(fs, from), ok = !from_busy && !cannot_move(fs, to);
+    if (ok) {
         add_claim(d, from);
         add_claim(d, to);
     }
     pthread_mutex_unlock(&d->lock);
-    return busy == NULL || refuse_claim(busy, err);
+    return ok || refuse_claim(from_busy ? from->path : to->path, err);
 }
 
 static bool is_claimed_itself(const struct dumps *d, const char *path)
