@@ -230,6 +230,38 @@ static void test_bulk_delete_answers(void **state)
     script_end(&script);
 }
 
+#define COPY                                                                           \
+    "'expect': 'PUT /bucket/p/to', 'headers': {'x-amz-copy-source': '/bucket/p/key', " \
+    "'x-amz-copy-source-if-match': '\"e1\"'}"
+#define COPIED COPY ", 'text': '<CopyObjectResult><ETag>e2</ETag></CopyObjectResult>'"
+#define SOURCE_IS(etag)                                                                \
+    "{'expect': 'GET /bucket/p/key', 'status': 206, 'text': 'h', 'etag': '" etag "', " \
+    "'range': '0-0/10'}"
+
+static void one_copy(const char *steps, enum err_code code)
+{
+    struct script script;
+    struct err err = ERR_INIT;
+    script_begin(&script, steps);
+    struct store *s = script_store(&script, 3);
+    assert_int_equal(s->ops->copy(s, "key", "to", "e1", NULL, &env_forever, &err),
+                     code == ERR_NONE);
+    assert_int_equal(err.code, code);
+    s->ops->free(s);
+    script_end(&script);
+}
+
+/* Of one content, also where the store does not know the condition. */
+static void test_conditional_copy(void **state)
+{
+    (void)state;
+    one_copy("[{" COPIED "}, " SOURCE_IS("e1") "]", ERR_NONE);
+    one_copy("[{" COPY ", 'status': 412, 'error': 'PreconditionFailed'}]", ERR_STALE);
+    one_copy("[{" COPIED "}, " SOURCE_IS("e3") "]", ERR_STALE);
+    one_copy("[{" COPIED "}, {'expect': 'GET /bucket/p/key', 'status': 404, 'error': 'NoSuchKey'}]",
+             ERR_ABSENT);
+}
+
 int main(void)
 {
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
@@ -241,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_virtual_host_style),
         cmocka_unit_test(test_request_headers),
         cmocka_unit_test(test_bulk_delete_answers),
+        cmocka_unit_test(test_conditional_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
