@@ -334,10 +334,15 @@ test_parallel()
     assert_eq "$(cut -d' ' -f2 "$T/places/tablespace_map")" "$T/ts/one" "tablespace_map"
 }
 
+drop_sums()
+{
+    sed -i -E '/^    "[0-9a-f]{64}",?$/d' "$TREE/basebackups/$(the_backup)/backup.json"
+}
+
 # What comes is compared with the backup's checksums and manifest, with what there is of them.
 test_verifies()
 {
-    local d=$T/target p q
+    local d=$T/target p q json
     make_archive
     leave_mount
     p=$TREE/basebackups/LATEST/tar/part_00000001.tar
@@ -362,13 +367,27 @@ END
     # Nor does it go on to a cluster with the same bytes.
     restore 2 --tablespaces-inside "$d"
     rm -rf "$d"
-    sed -i -E '/^    "[0-9a-f]{64}",?$/d' "$TREE/basebackups/$(the_backup)/backup.json"
+    drop_sums
     restore 2 --tablespaces-inside "$d"
     assert_match "$LAST" "not what backup_manifest says: .*checksum mismatch.*$d must not be used" "last line"
     rm -rf "$d"
     restore 0 --no-verify --tablespaces-inside "$d"
     [[ $OUT != *comparing* ]] || fail "--no-verify verifies"
     rm -rf "$d"
+    # Checksums that match are enough, but for who wants the files read again.
+    json=$TREE/basebackups/$(the_backup)/backup.json
+    sha256sum "${p%/*}"/*.tar | sed 's/ .*/",/; s/^/    "/; $s/,$//' >"$T/sums"
+    sed -i "/\"partition_sha256\": \[/r $T/sums" "$json"
+    restore 0 --tablespaces-inside "$d"
+    rm -rf "$d"
+    restore 2 --verify-files --tablespaces-inside "$d"
+    assert_match "$LAST" "not what backup_manifest says: .*checksum mismatch.*$d must not be used" "last line"
+    rm -rf "$d"
+    mkdir "$T/bin"
+    cp -P "$PG_BIN"/{postgres,pg_ctl,pg_controldata} "$T/bin/"
+    restore 1 --verify-files --bindir "$T/bin" --tablespaces-inside "$d"
+    assert_match "$LAST" "needs pg_verifybackup" "last line"
+    drop_sums
     # A file that is missing is found without PostgreSQL's program too.
     q=$TREE/basebackups/LATEST/tar
     cp "$T/whole" "$p"
@@ -376,8 +395,6 @@ END
     tar -C "$T/un" -xpf "$q/part_00000000.tar"
     rm "$T/un/$(cd "$T/un" && find . -type f -size +1k ! -name PG_VERSION ! -name pg_control | sort | sed -n 1p)"
     tar -C "$T/un" -cf "$q/part_00000000.tar" .
-    mkdir "$T/bin"
-    cp -P "$PG_BIN"/{postgres,pg_ctl,pg_controldata} "$T/bin/"
     restore 2 --bindir "$T/bin" --tablespaces-inside "$d"
     assert_match "$LAST" "not what backup_manifest says: .* is missing, or has not [0-9]+ bytes.*must not be used" "last line"
     # One that is another backup's says nothing of this one.
