@@ -119,6 +119,14 @@ bool call_alive(const struct call *call, const char *what, struct err *err)
     return true;
 }
 
+bool call_waited_in_vain(const struct call *call, const char *name, const char *state,
+                         struct err *err)
+{
+    if (cancel_fired(call->cancel))
+        return err_set(err, ERR_CANCELLED, "%s: interrupted", name);
+    return err_set(err, ERR_TIMEOUT, "%s is still %s", name, state);
+}
+
 void call_progress(const struct call *call)
 {
     if (call->progress != NULL)

@@ -77,6 +77,11 @@ void call_progress(const struct call *call);
 /* False with ERR_CANCELLED or ERR_TIMEOUT when the call must not go on. WHAT names the work. */
 bool call_alive(const struct call *call, const char *what, struct err *err);
 
+/* Returns false, after a wait that CALL ended while others go on with the work: ERR_CANCELLED when
+ * it was interrupted, else ERR_TIMEOUT, which says that NAME is still STATE. */
+bool call_waited_in_vain(const struct call *call, const char *name, const char *state,
+                         struct err *err);
+
 /* Milliseconds until the deadline or until the progress limit, at least 0; INT64_MAX with neither.
  * The progress limit may move on meanwhile: ask again when the time has passed. */
 int64_t call_left_ms(const struct call *call);

@@ -242,8 +242,9 @@ const struct backup_content *backup_content(struct backup *b, const struct call 
         *err = b->load_err;
     pthread_mutex_unlock(&set->lock);
     waiter_end(&w);
-    if (ok && content == NULL && !ended && call_alive(call, b->entry->info.name, err))
-        err_set(err, ERR_TIMEOUT, "%s: its index is still being read or made", b->entry->info.name);
+    if (ok && content == NULL && !ended)
+        call_waited_in_vain(call, b->entry->info.name,
+                            "without its index, which is being read or made", err);
     return content;
 }
 

@@ -429,8 +429,7 @@ static struct plain *get_once(struct fetcher *f, const char *name, const struct 
     waiter_end(&w);
     if (given_up) {
         *again = false;
-        if (call_alive(call, name, err))
-            err_set(err, ERR_TIMEOUT, "%s is still being fetched", name);
+        call_waited_in_vain(call, name, "being fetched", err);
     }
     return p;
 }

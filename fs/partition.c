@@ -15,6 +15,8 @@
 #define REACH_BYTES (16u << 20)
 /* So far before the end of a partition the next one is begun. */
 #define NEXT_BYTES (32u << 20)
+/* A block is read when a reader has come so much farther. */
+#define BEHIND_BYTES (2u << 20)
 #define WINDOW_MAX_BYTES (32u << 20)
 /* Partitions that nobody has open. */
 #define IDLE_MAX 16u
@@ -440,8 +442,18 @@ static void want_next_partition(struct partition *p, uint64_t offset)
     (void)partition_stream_start(n, 0, true, &ignored);
 }
 
+/* A reader has come to BLOCK. Blocks just before it may be half read: the kernel asks for a file's
+ * next bytes in several requests at once. */
+static void note_read(struct partition *p, size_t block)
+{
+    size_t behind = BEHIND_BYTES / p->block_bytes;
+    if (block >= behind && p->states[block - behind] == BLOCK_PRESENT)
+        p->states[block - behind] = BLOCK_READ;
+}
+
 /* With the lock held: waits until BLOCK is there. */
-static bool await_block(struct partition *p, size_t block, struct waiter *w, struct err *err)
+static bool await_block(struct partition *p, size_t block, const struct call *call,
+                        struct waiter *w, struct err *err)
 {
     unsigned failures = p->failures;
     bool waiting = true;
@@ -464,7 +476,7 @@ static bool await_block(struct partition *p, size_t block, struct waiter *w, str
             want(p, s, block);
         waiting = waiter_wait(w);
     }
-    return err_set(err, ERR_TIMEOUT, "%s: still on its way", p->key);
+    return call_waited_in_vain(call, p->key, "on its way", err);
 }
 
 static void remove_pin(struct partition_pin *pin)
@@ -503,9 +515,9 @@ bool partition_read(struct partition *p, uint64_t offset, size_t size, int *fd, 
     want_next_partition(p, offset);
     bool ok = true;
     for (size_t i = pin->first; ok && i <= pin->last; i++) {
-        ok = await_block(p, i, &w, err);
+        ok = await_block(p, i, call, &w, err);
         if (ok)
-            p->states[i] = BLOCK_READ;
+            note_read(p, i);
     }
     struct partition_stream *s = ok ? stream_ahead(p, pin->last) : NULL;
     if (s != NULL) /* what follows will be wanted */
@@ -520,8 +532,6 @@ bool partition_read(struct partition *p, uint64_t offset, size_t size, int *fd, 
         return true;
     }
     free(pin);
-    if (err->code == ERR_TIMEOUT)
-        (void)call_alive(call, p->key, err); /* says so when it was an interrupt */
     return false;
 }
 

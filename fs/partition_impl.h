@@ -14,7 +14,7 @@ enum block_state {
     BLOCK_WRITING,
     BLOCK_HELD, /* written, and not to be read before the whole partition has passed */
     BLOCK_PRESENT,
-    BLOCK_READ, /* present, and a reader has had it: the first to go */
+    BLOCK_READ, /* present, and a reader has come past it: the first to go */
     BLOCK_GOING,
 };
 

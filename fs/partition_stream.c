@@ -70,6 +70,20 @@ static bool await_reader(struct run *r, struct err *err)
     return err_set(err, ERR_CANCELLED, "nobody reads on");
 }
 
+/* With the lock held: all that somebody waits for lies so far behind block I that the cache would
+ * have lost it by then. */
+static bool would_be_gone(const struct partition *p, size_t i)
+{
+    size_t reach = p->cache->opt.cache_bytes / p->block_bytes;
+    bool wanted_later = false;
+    for (const struct partition_pin *pin = p->pins; pin != NULL; pin = pin->next) {
+        if (pin->last >= i && pin->first <= i + reach)
+            return false;
+        wanted_later = wanted_later || pin->first > i;
+    }
+    return wanted_later;
+}
+
 /* Takes the next block for writing, unless it is there already. What is held back is held by one
  * stream, whose verdict counts for it. */
 static bool claim_block(struct run *r)
@@ -79,8 +93,8 @@ static bool claim_block(struct run *r)
     size_t i = r->stream->next_block;
     bool held = i >= p->held_block;
     pthread_mutex_lock(&c->lock);
-    r->writing =
-        p->states[i] == BLOCK_ABSENT && (!held || p->holder == NULL || p->holder == r->stream);
+    r->writing = p->states[i] == BLOCK_ABSENT &&
+                 (held ? p->holder == NULL || p->holder == r->stream : !would_be_gone(p, i));
     if (r->writing)
         p->states[i] = BLOCK_WRITING;
     if (r->writing && held)

@@ -252,6 +252,55 @@ test_big_relation_in_a_directory()
     big_relation file none
 }
 
+# One partition is as large as WAL-E makes them, and larger than the cache: a relation's file of 1 GiB and more.
+large_partition() # KEY
+{
+    local m=$T/m name=base_000000010000000000000002_00000040 src=$T/src at
+    use_store file
+    use_key "$1"
+    python3 "$ROOT/tests/lib/make_cluster.py" "$src" label
+    mkdir -p "$src/base/7"
+    truncate -s 1G "$src/base/7/1"
+    truncate -s 600M "$src/base/7/1.1"
+    for at in 0 1 511 1000 1023; do
+        printf 'block %d of 1' "$at" | dd of="$src/base/7/1" bs=1M seek="$at" conv=notrunc status=none
+    done
+    echo last >"$src/base/7/2"
+    mkdir -p "$STORE_DIR/basebackups_005/$name/tar_partitions"
+    tar -C "$src" --sort=name -cf "$T/tar" PG_VERSION backup_label global base
+    lzop -c "$T/tar" | if [[ $1 == gpg ]]; then
+        gpg_batch "$GPG_READER" --trust-model always -e -z 0 -r "$KEY_ID"
+    else
+        cat
+    fi >"$STORE_DIR/basebackups_005/$name/tar_partitions/part_00000000.tar.lzo"
+    echo '{"wal_segment_backup_stop": "000000010000000000000002", "wal_segment_offset_backup_stop": "00000300",
+        "expanded_size_bytes": 1700000000, "spec": {"base_prefix": "/srv/pg/", "tablespaces": []}}' \
+        >"$STORE_DIR/basebackups_005/${name}_backup_stop_sentinel.json"
+    mount_walefs m "cache_size=64M"
+    assert_eq "$(stat -c %s "$m/basebackups/$name/tar/part_00000000.tar")" \
+        "$(stat -c %s "$T/tar")" "size of the tar"
+    assert_eq "$(cat "$m/basebackups/$name/pgdata/base/7/2")" last "the last file"
+    assert_same "$m/basebackups/$name/pgdata/base/7/1" "$src/base/7/1"
+    for at in 1000 1; do
+        assert_eq "$(dd if="$m/basebackups/$name/pgdata/base/7/1" bs=1M skip="$at" count=1 status=none | head -c 7)" \
+            "block ${at:0:1}" "a block of the file"
+    done
+    tail -c 100M "$m/basebackups/$name/tar/part_00000000.tar" | cmp - <(tail -c 100M "$T/tar") || fail "the end of the tar"
+    (($(hwm_mib m) < 300)) || fail "walefs used $(hwm_mib m) MiB"
+    note "peak $(hwm_mib m) MiB"
+    umount_walefs m
+}
+
+test_large_partition()
+{
+    large_partition none
+}
+
+test_large_partition_gpg()
+{
+    large_partition gpg
+}
+
 # Names that pg_basebackup's tar cannot have, out of a stopped cluster.
 long_names() # STORE KEY
 {

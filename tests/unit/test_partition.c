@@ -241,6 +241,32 @@ static void a_small_cache_is_enough(void **state)
     }
 }
 
+/* Until its streams wait for a reader. */
+static void let_it_rest(struct env *e)
+{
+    for (unsigned seen = 0; seen != mem_calls(e->mem, MEM_READ); (void)usleep(50000))
+        seen = mem_calls(e->mem, MEM_READ);
+}
+
+/* Who begins far inside an encrypted one finds the cache full of what lies before: that goes, and
+ * not the block that is half read, for which all would be decoded again. */
+static void what_is_being_read_stays(void **state)
+{
+    (void)state;
+    struct env e = begin(3u * MIB);
+    struct partition *p = open_it(&e, 1);
+    const uint64_t half = 128u << 10;
+    must_check(p, 5u * MIB, half);
+    let_it_rest(&e);
+    for (uint64_t at = 5u * MIB; at < 7u * MIB; at += half) {
+        must_check(p, at, half);
+        let_it_rest(&e);
+    }
+    assert_int_equal(opened(&e), 1);
+    partition_close(p);
+    end(&e);
+}
+
 static void *read_all(void *arg)
 {
     struct partition *p = arg;
@@ -480,6 +506,14 @@ static void a_reader_can_be_interrupted(void **state)
     mem_hang(e.mem, MEM_GET);
     assert_false(partition_read(p, 0, 100, &fd, &got, &pin, &soon, &err));
     assert_int_equal(err.code, ERR_TIMEOUT);
+    assert_string_equal(err.text, "plain1 is still on its way");
+    struct cancel cancel;
+    cancel_init(&cancel);
+    cancel_fire(&cancel);
+    const struct call interrupted = {.cancel = &cancel, .deadline_ms = DEADLINE_NONE};
+    assert_false(partition_read(p, 0, 100, &fd, &got, &pin, &interrupted, &err));
+    assert_int_equal(err.code, ERR_CANCELLED);
+    cancel_destroy(&cancel);
     mem_heal(e.mem);
     must_check(p, 0, 100);
     partition_close(p);
@@ -493,6 +527,7 @@ int main(void)
         cmocka_unit_test(the_middle_of_a_plain_one_is_read_by_range),
         cmocka_unit_test(any_place_in_any_order),
         cmocka_unit_test(a_small_cache_is_enough),
+        cmocka_unit_test(what_is_being_read_stays),
         cmocka_unit_test(several_readers_share_one_stream),
         cmocka_unit_test(damage_is_never_handed_out),
         cmocka_unit_test(the_end_is_never_served_before_the_verdict),
