@@ -1,5 +1,7 @@
 /* Everything: each object is decoded and verified, several at once. What is damaged is said as it
- * is found; what says nothing of the archive (the store went away, a key is missing) ends it. */
+ * is found; what says nothing of the archive (the store went away, a key is missing) ends it. What
+ * lies in an archive storage class is counted and said in one line: there a lifecycle rule may have
+ * put all but the newest of a large archive. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +24,8 @@ struct deep {
     pthread_cond_t changed;
     unsigned running; /* lock */
     size_t damaged;   /* lock */
+    size_t frozen;    /* lock: in an archive storage class, so that nothing is known of them */
+    struct err cold;  /* lock: of the first of these */
     bool given_up;    /* lock */
 };
 
@@ -75,10 +79,12 @@ static bool add_wal(struct deep *d, struct err *err)
     return ok;
 }
 
-static bool add_backup(struct deep *d, const struct backup_info *info, struct err *err)
+/* INFO is NULL when its sentinel cannot be read. */
+static bool add_backup(struct deep *d, const char *name, const struct backup_info *info,
+                       struct err *err)
 {
     struct backup_objects objects;
-    if (!backup_objects_load(d->c->store, info->name, &objects, &d->c->call, err))
+    if (!backup_objects_load(d->c->store, name, &objects, &d->c->call, err))
         return false;
     bool ok = true;
     for (size_t i = 0; ok && i < objects.count; i++) {
@@ -86,9 +92,8 @@ static bool add_backup(struct deep *d, const struct backup_info *info, struct er
         bool part = i < objects.partition_count;
         if (!part && strstr(from->key, "/" BACKUP_INDEX_NAME) == NULL)
             continue;
-        const char *sha256 = part && objects.partition_count == info->partition_count
-                                 ? info->partition_sha256[i]
-                                 : "";
+        bool known = part && info != NULL && objects.partition_count == info->partition_count;
+        const char *sha256 = known ? info->partition_sha256[i] : "";
         const struct check_object o = {.kind = part ? CHECK_PARTITION : CHECK_INDEX,
                                        .key = from->key,
                                        .stored_bytes = from->size,
@@ -118,7 +123,10 @@ static bool collect(struct deep *d, struct err *err)
     const struct catalog *catalog = d->c->catalog;
     bool ok = add_wal(d, err);
     for (size_t i = 0; ok && catalog != NULL && i < catalog->count; i++)
-        ok = add_backup(d, &catalog->backups[i].info, err);
+        ok = add_backup(d, catalog->backups[i].info.name, &catalog->backups[i].info, err);
+    for (size_t i = 0; ok && catalog != NULL && i < catalog->incomplete_count; i++)
+        ok = !catalog->incomplete[i].damaged ||
+             add_backup(d, catalog->incomplete[i].name, NULL, err);
     return ok && add_dumps(d, err);
 }
 
@@ -131,7 +139,10 @@ static void failed(struct deep *d, const struct err *err)
     if (err->code == ERR_ABSENT)
         return;
     pthread_mutex_lock(&d->lock);
-    if (about_it) {
+    if (err->code == ERR_FROZEN) {
+        if (d->frozen++ == 0)
+            d->cold = *err;
+    } else if (about_it) {
         d->damaged++;
         check_say_err(d->c, "deep", err);
     } else if (!d->given_up) {
@@ -214,11 +225,26 @@ static void verify_all(struct deep *d)
         (void)pthread_join(threads[--count], NULL);
 }
 
+static void say_sum(const struct deep *d, int64_t took_ms)
+{
+    char bytes[32], took[32];
+    human_bytes(d->done_bytes, bytes);
+    human_age(took_ms / 1000, took);
+    if (d->frozen > 0)
+        check_say(
+            d->c, CHECK_WARN, "deep",
+            "%zu objects were not looked into and are not known to be damaged: they cannot be "
+            "read until they are restored; the first: %s",
+            d->frozen, d->cold.text);
+    check_say(d->c, d->damaged > 0 ? CHECK_FAIL : CHECK_OK, "deep",
+              "%zu objects decoded and verified, %s in %s; %zu of them damaged",
+              d->count - d->frozen, bytes, took, d->damaged);
+}
+
 void check_deep(struct check *c)
 {
-    struct deep d = {.c = c};
+    struct deep d = {.c = c, .cold = ERR_INIT};
     struct err err = ERR_INIT;
-    char bytes[32], took[32];
     int64_t begun_ms = now_ms();
     pthread_mutex_init(&d.lock, NULL);
     waiter_cond_init(&d.changed);
@@ -226,12 +252,8 @@ void check_deep(struct check *c)
         check_say_err(c, "deep", &err);
     else
         verify_all(&d);
-    human_bytes(d.done_bytes, bytes);
-    human_age((now_ms() - begun_ms) / 1000, took);
     if (err.code == ERR_NONE && !d.given_up && !cancel_fired(&c->cancel))
-        check_say(c, d.damaged > 0 ? CHECK_FAIL : CHECK_OK, "deep",
-                  "%zu objects decoded and verified, %s in %s; %zu of them damaged", d.count, bytes,
-                  took, d.damaged);
+        say_sum(&d, now_ms() - begun_ms);
     for (size_t i = 0; i < d.count; i++)
         free(d.objects[i].key);
     free(d.objects);

@@ -76,7 +76,8 @@ struct check {
 void check_say(struct check *c, enum check_result result, const char *check, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Says why something failed; unknown rather than failed when ERR says nothing of the archive. */
+/* Says why something failed; unknown rather than failed when ERR says nothing of the archive, a
+ * warning when the object lies in an archive storage class. */
 void check_say_err(struct check *c, const char *check, const struct err *err);
 bool check_is_unknown(const struct err *err);
 

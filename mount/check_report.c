@@ -40,12 +40,19 @@ bool check_is_unknown(const struct err *err)
     }
 }
 
+static enum check_result result_of(const struct err *err)
+{
+    if (err->code == ERR_FROZEN)
+        return CHECK_WARN; /* nothing is wrong with it */
+    return check_is_unknown(err) ? CHECK_UNKNOWN : CHECK_FAIL;
+}
+
 void check_say_err(struct check *c, const char *check, const struct err *err)
 {
     if (err->code == ERR_CANCELLED && cancel_fired(&c->cancel))
         c->worst = c->worst > CHECK_UNKNOWN ? c->worst : CHECK_UNKNOWN; /* who did it knows */
     else
-        check_say(c, check_is_unknown(err) ? CHECK_UNKNOWN : CHECK_FAIL, check, "%s", err->text);
+        check_say(c, result_of(err), check, "%s", err->text);
 }
 
 int check_exit_status(const struct check *c)

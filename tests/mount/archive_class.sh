@@ -79,3 +79,24 @@ test_base_backup()
     assert_same "$b/pgdata/PG_VERSION" "$T/cluster/PG_VERSION"
     umount_walefs m
 }
+
+# Not damaged, but not verified either: a warning that counts them, whatever else is found.
+test_check()
+{
+    local rc=0
+    use_store http
+    use_key none
+    use_fault_proxy
+    make_seg $A "$T/$A"
+    mount_walefs m
+    cp "$T/$A" "$T/m/wal/"
+    echo dump >"$T/m/dumps/x"
+    umount_walefs m
+    freeze
+    "$WALEFS" check --deep -o "$STORE_OPTS" "$SOURCE" >"$T/out" 2>"$T/err" </dev/null || rc=$?
+    sed 's/^/# /' "$T/out" "$T/err"
+    assert_eq $rc 1 "exit status"
+    assert_match "$(cat "$T/out")" "^warn +read .*$A.*storage class .DEEP_ARCHIVE" "the newest segment"
+    assert_match "$(cat "$T/out")" "^warn +deep +1 objects were not looked into.*wal_005/$A.*restore-object" "what is frozen"
+    assert_match "$(cat "$T/out")" "^ok +deep +1 objects decoded .* 0 of them damaged" "the sum"
+}

@@ -42,10 +42,12 @@ void check_env_begin(struct check_env *e)
     cancel_init(&e->c.cancel);
     e->c.call = (struct call){.cancel = &e->c.cancel, .deadline_ms = DEADLINE_NONE};
     e->c.reads = true;
-    e->c.store = store_file_new(e->dir, &err);
+    e->directory = store_file_new(e->dir, &err);
     e->c.pgp = openpgp_new(&pgp, &err);
-    if (e->c.store == NULL || e->c.pgp == NULL)
+    if (e->directory == NULL || e->c.pgp == NULL)
         fail_msg("%s", err.text);
+    e->faults = fault_store_new(e->directory);
+    e->c.store = fault_base(e->faults);
     e->c.out = open_memstream(&e->said, &e->said_bytes);
     assert_non_null(e->c.out);
     check_env_run(e, "true");
@@ -68,7 +70,8 @@ void check_env_end(struct check_env *e)
     (void)fclose(e->c.out);
     free(e->said);
     openpgp_free(e->c.pgp);
-    e->c.store->ops->free(e->c.store);
+    fault_store_free(e->faults);
+    e->directory->ops->free(e->directory);
     cancel_destroy(&e->c.cancel);
     (void)snprintf(command, sizeof(command), "rm -r %s", e->dir);
     assert_int_equal(system(command), 0);

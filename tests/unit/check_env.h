@@ -2,11 +2,14 @@
 #ifndef WALEFS_TESTS_CHECK_ENV_H
 #define WALEFS_TESTS_CHECK_ENV_H
 
+#include "fault_store.h"
 #include "mount/check_impl.h"
 
 struct check_env {
     char dir[64]; /* of the archive */
     struct check c;
+    struct fault_store *faults; /* c.store, around the directory */
+    struct store *directory;
     char *said; /* what was said so far */
     size_t said_bytes;
 };

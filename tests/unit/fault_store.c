@@ -17,6 +17,7 @@ struct fault_store {
     unsigned held, uploads;
     fault_hook *hook;
     void *hook_arg;
+    const char *frozen;
 };
 
 /* What the callers take for the inner store's upload. */
@@ -50,6 +51,14 @@ static bool fail(const char *op, const char *key, struct err *err)
     return err_set(err, ERR_UNAVAILABLE, "%s of %s: a fault that was asked for", op, key);
 }
 
+static bool is_frozen(struct fault_store *f, const char *key)
+{
+    pthread_mutex_lock(&f->lock);
+    bool frozen = f->frozen != NULL && strstr(key, f->frozen) != NULL;
+    pthread_mutex_unlock(&f->lock);
+    return frozen;
+}
+
 #define F ((struct fault_store *)s)
 #define OPS F->inner->ops
 
@@ -64,6 +73,10 @@ static struct source *op_get(struct store *s, const char *key, uint64_t offset, 
                              struct store_info *info, const struct call *call, struct err *err)
 {
     const struct one_call c = enter(F, "get", key);
+    if (is_frozen(F, key)) {
+        err_set(err, ERR_FROZEN, "%s: it is in an archive storage class: restore it first", key);
+        return NULL;
+    }
     if (!c.before && !c.after)
         return OPS->get(F->inner, key, offset, length, info, call, err);
     fail("get", key, err);
@@ -268,6 +281,13 @@ void fault_no_copies(struct fault_store *f)
 {
     pthread_mutex_lock(&f->lock);
     f->no_copies = true;
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fault_freeze(struct fault_store *f, const char *part)
+{
+    pthread_mutex_lock(&f->lock);
+    f->frozen = part;
     pthread_mutex_unlock(&f->lock);
 }
 

@@ -32,6 +32,9 @@ void fault_set_hook(struct fault_store *f, fault_hook *hook, void *arg);
 /* From now on this is a store that does not copy. */
 void fault_no_copies(struct fault_store *f);
 
+/* Reading a key that has PART in it fails as one in an archive storage class; NULL: none. */
+void fault_freeze(struct fault_store *f, const char *part);
+
 /* Parts of uploads do not go on before this is false again, or their call is cancelled. */
 void fault_hold(struct fault_store *f, bool hold);
 unsigned fault_held(struct fault_store *f);         /* parts that are held up now */

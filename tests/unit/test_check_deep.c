@@ -137,6 +137,37 @@ static void checksum_of_the_sentinel(void **state)
     assert_non_null(strstr(err.text, "checksum"));
 }
 
+/* In Glacier: a warning of its own, and nothing is said to be damaged. */
+static void in_an_archive_class(void **state)
+{
+    (void)state;
+    fault_freeze(e.faults, "wal_005/" SEG("02"));
+    check_env_look(&e, true);
+    check_env_says(&e, "warn", "deep", "2 objects were not looked into");
+    check_env_says(&e, "warn", "deep", "the first: wal_005/" SEG("02"));
+    check_env_says(&e, "ok", "deep", "4 objects decoded and verified");
+    assert_int_equal(e.c.worst, CHECK_WARN);
+}
+
+static void frozen_and_damaged(void **state)
+{
+    (void)state;
+    fault_freeze(e.faults, PART);
+    found("head -c 100000 wal_005/" SEG("02") ".lzo >x; mv x wal_005/" SEG("02") ".lzo",
+          "wal_005/" SEG("02") ".lzo");
+    check_env_says(&e, "warn", "deep", "1 objects were not looked into");
+}
+
+/* What can be rescued of it, if its sentinel is: that is what somebody wants to know. */
+static void sentinel_that_cannot_be_read(void **state)
+{
+    (void)state;
+    check_env_run(&e, "echo '{' >basebackups_005/" B2 "_backup_stop_sentinel.json");
+    check_env_look(&e, true);
+    check_env_says(&e, "ok", "deep", "6 objects decoded and verified");
+    found("lzop -dc " PART " | head -c 700 | lzop -c >x; mv x " PART, PART);
+}
+
 static void cancelled(void **state)
 {
     (void)state;
@@ -163,6 +194,9 @@ int main(void)
         T(empty_object),
         T(gone_meanwhile),
         T(checksum_of_the_sentinel),
+        T(in_an_archive_class),
+        T(frozen_and_damaged),
+        T(sentinel_that_cannot_be_read),
         T(cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

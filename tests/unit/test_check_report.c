@@ -73,7 +73,10 @@ static void errors(void **state)
     check_say_err(&c, "list", &err);
     err = (struct err){.code = ERR_CORRUPT, .text = "broken"};
     check_say_err(&c, "read", &err);
-    assert_string_equal(said, "unknown list        away\nFAIL    read        broken\n");
+    err = (struct err){.code = ERR_FROZEN, .text = "in Glacier"};
+    check_say_err(&c, "read", &err);
+    assert_string_equal(said, "unknown list        away\nFAIL    read        broken\n"
+                              "warn    read        in Glacier\n");
     /* who interrupts it knows why it ended */
     cancel_fire(&c.cancel);
     err = (struct err){.code = ERR_CANCELLED, .text = "cancelled"};
