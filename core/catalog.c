@@ -123,7 +123,7 @@ static bool read_sentinel(struct store *store, struct found *f, const struct cal
     struct err why = ERR_INIT;
     (void)snprintf(key, sizeof(key), BACKUP_PREFIX "%s" BACKUP_SENTINEL_SUFFIX, f->name);
     if (f->size > SENTINEL_MAX) {
-        log_warn("%s: far too large to be a sentinel; this backup counts as incomplete", key);
+        log_warn("%s: far too large to be a sentinel; that backup is not offered", key);
         return true;
     }
     struct source *body = store->ops->get(store, key, 0, UINT64_MAX, &info, call, err);
@@ -144,7 +144,7 @@ static bool read_sentinel(struct store *store, struct found *f, const struct cal
         f->readable = sentinel_parse(f->name, text, (size_t)n, &f->info, &why);
     free(text);
     if (n >= 0 && !f->readable)
-        log_warn("%s; it counts as incomplete", why.text);
+        log_warn("%s; that backup is not offered", why.text);
     f->info.stored_s = f->stored_s;
     return n >= 0;
 }
@@ -285,6 +285,7 @@ static struct catalog *make_catalog(struct listing *l, struct err *err)
             struct catalog_incomplete *left = &c->incomplete[c->incomplete_count++];
             strcpy(left->name, f->name);
             left->damaged = f->has_sentinel;
+            c->damaged_count += left->damaged;
             continue;
         }
         struct catalog_backup *b = &c->backups[c->count++];
@@ -362,10 +363,19 @@ uint32_t catalog_segment_size(const struct catalog *c)
     return size;
 }
 
-bool catalog_is_incomplete(const struct catalog *c, const char *name)
+const struct catalog_incomplete *catalog_find_incomplete(const struct catalog *c, const char *name)
 {
     for (size_t i = 0; i < c->incomplete_count; i++)
         if (strcmp(c->incomplete[i].name, name) == 0)
-            return true;
-    return false;
+            return &c->incomplete[i];
+    return NULL;
+}
+
+void catalog_damaged_advice(const char *name, char out[CATALOG_ADVICE_MAX])
+{
+    (void)snprintf(out, CATALOG_ADVICE_MAX,
+                   "its sentinel cannot be read; restore " BACKUP_PREFIX "%s" BACKUP_SENTINEL_SUFFIX
+                   " (an older version of the object where the bucket "
+                   "keeps them, or another copy), and do not delete the backup",
+                   name);
 }

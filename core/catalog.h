@@ -13,7 +13,8 @@ struct catalog_backup {
 /* Objects of a backup without a sentinel, or of one whose writer died before it had a name. */
 struct catalog_incomplete {
     char name[BACKUP_NAME_MAX];
-    bool damaged; /* it has a sentinel, which cannot be read */
+    bool damaged; /* it has a sentinel, which cannot be read: it was complete once, and may be all
+                   * there is, so that nothing of it is to be deleted as a rest */
 };
 
 struct catalog {
@@ -22,11 +23,12 @@ struct catalog {
     size_t count;
     struct catalog_incomplete *incomplete;
     size_t incomplete_count;
+    size_t damaged_count; /* of these */
 };
 
 /* Lists basebackups_005/ (delimiter "/") and reads the sentinels that PREVIOUS (may be NULL) does
  * not have with the same etag, several at once. A sentinel that is not readable JSON makes that
- * backup incomplete, with a warning in the log. A reference; NULL on failure. Blocks. */
+ * backup a damaged one, with a warning in the log. A reference; NULL on failure. Blocks. */
 struct catalog *catalog_load(struct store *store, struct catalog *previous, const struct call *call,
                              struct err *err);
 struct catalog *catalog_ref(struct catalog *c);
@@ -40,7 +42,12 @@ const struct catalog_backup *catalog_find_label(const struct catalog *c, const c
 const struct catalog_backup *catalog_latest(const struct catalog *c);
 /* Of WAL, as the newest backup that knows it says; 0 when none does. */
 uint32_t catalog_segment_size(const struct catalog *c);
-bool catalog_is_incomplete(const struct catalog *c, const char *name);
+/* NULL when there is no such one. Borrowed from the catalog. */
+const struct catalog_incomplete *catalog_find_incomplete(const struct catalog *c, const char *name);
+
+/* "its sentinel cannot be read; restore ...": what to say of a damaged one behind its name. */
+#define CATALOG_ADVICE_MAX 320
+void catalog_damaged_advice(const char *name, char out[CATALOG_ADVICE_MAX]);
 
 /* The rule of LATEST: the higher timeline wins, then the higher start position, then the later
  * sentinel, then the greater name. */

@@ -138,7 +138,7 @@ static struct node *find(struct fs *fs, struct node *dir, const char *name, int6
         node = backup_obtain_top(fs, dir, name, call, err);
     else if (link_target(c, name) != NULL)
         node = inode_obtain(fs->inodes, dir, name, &link_template, err);
-    else if (catalog_is_incomplete(c, name))
+    else if (catalog_find_incomplete(c, name) != NULL)
         node = obtain_incomplete(fs, dir, name, err);
     else
         err_set(err, ERR_ABSENT, "basebackups/%s: no complete backup of that name", name);
@@ -205,6 +205,26 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
 
 /* ---- writing ---- */
 
+/* What was complete once is not deleted like a rest: with its sentinel back, it may be restored. */
+static bool may_be_deleted(struct fs *fs, const char *name, const struct call *call,
+                           struct err *err)
+{
+    char advice[CATALOG_ADVICE_MAX];
+    struct catalog *c = backups_catalog(fs, 0, call, err);
+    if (c == NULL)
+        return false;
+    const struct catalog_incomplete *left = catalog_find_incomplete(c, name);
+    bool ok = left == NULL || !left->damaged;
+    catalog_unref(c);
+    if (ok)
+        return true;
+    catalog_damaged_advice(name, advice);
+    return err_set(err, ERR_DENIED,
+                   "basebackups/%s: %s. If it is to go all the same, delete that object in the "
+                   "store, and then the rest with rmdir",
+                   name, advice);
+}
+
 /* Promise 8. */
 static bool backups_remove(struct fs *fs, const char *name, const struct call *call,
                            struct err *err)
@@ -218,7 +238,8 @@ static bool backups_remove(struct fs *fs, const char *name, const struct call *c
                        name);
     struct call bounded = *call;
     bounded.deadline_ms = DEADLINE_NONE; /* as long as it takes: an interrupt ends it */
-    bool ok = backup_delete(fs->opt.store, name, &bounded, err);
+    bool ok = may_be_deleted(fs, name, &bounded, err) &&
+              backup_delete(fs->opt.store, name, &bounded, err);
     backup_set_changed(fs->backup_set);
     if (ok)
         log_info("the base backup %s has been deleted", name);

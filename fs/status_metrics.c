@@ -46,7 +46,9 @@ static void print_backups(FILE *out, const struct status_view *v)
                    (uint64_t)v->of[SOURCE_BACKUPS].result->asked_s);
     metrics_single(out, "walefs_backups", "gauge", "Complete base backups.", c->count);
     metrics_single(out, "walefs_backups_incomplete", "gauge", "Base backups without a sentinel.",
-                   c->incomplete_count);
+                   c->incomplete_count - c->damaged_count);
+    metrics_single(out, "walefs_backups_unreadable", "gauge",
+                   "Base backups with a sentinel that cannot be read.", c->damaged_count);
     if (latest != NULL)
         metrics_single(out, "walefs_backup_last_timestamp_seconds", "gauge",
                        "When the newest base backup was completed.",

@@ -149,6 +149,17 @@ static void print_backup(FILE *out, const struct status_view *v, const struct ba
     fputc('\n', out);
 }
 
+static void print_damaged(FILE *out, const struct catalog *c)
+{
+    char advice[CATALOG_ADVICE_MAX];
+    for (size_t i = 0; i < c->incomplete_count; i++) {
+        if (!c->incomplete[i].damaged)
+            continue;
+        catalog_damaged_advice(c->incomplete[i].name, advice);
+        fprintf(out, "  %s  %s\n", c->incomplete[i].name, advice);
+    }
+}
+
 static void print_backups(FILE *out, const struct status_view *v)
 {
     const struct catalog *c = view_backups(v);
@@ -157,13 +168,18 @@ static void print_backups(FILE *out, const struct status_view *v)
         fprintf(out, "not known yet: %s\n", v->of[SOURCE_BACKUPS].why.text);
         return;
     }
-    fprintf(out, "%zu complete, %zu incomplete, as of ", c->count, c->incomplete_count);
+    fprintf(out, "%zu complete, %zu incomplete, ", c->count,
+            c->incomplete_count - c->damaged_count);
+    if (c->damaged_count > 0)
+        fprintf(out, "%zu with a sentinel that cannot be read, ", c->damaged_count);
+    fputs("as of ", out);
     status_as_of(out, v, SOURCE_BACKUPS);
     fputc('\n', out);
     if (c->count > SHOWN_BACKUPS)
         fprintf(out, "  (%zu older ones: see status/backups)\n", c->count - SHOWN_BACKUPS);
     for (size_t i = c->count > SHOWN_BACKUPS ? c->count - SHOWN_BACKUPS : 0; i < c->count; i++)
         print_backup(out, v, &c->backups[i].info);
+    print_damaged(out, c);
 }
 
 /* From the end of the oldest backup from which a recovery finds all WAL, to the last segment. */

@@ -69,7 +69,7 @@ static bool add_incomplete(struct fs *fs, const struct catalog_incomplete *i,
     if (i->damaged)
         return err_set(err, ERR_DENIED,
                        "the sentinel of %s cannot be read, and so not which WAL that backup needs: "
-                       "repair it, or delete the backup with rmdir",
+                       "restore that object; status/summary has its name",
                        i->name);
     struct idle q = {.fs = fs, .name = i->name};
     if (!persist(&fs->persistence, i->name, call, ask_idle, &q, err))

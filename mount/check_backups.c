@@ -113,15 +113,12 @@ static void say_number(struct check *c, size_t without_index)
               newest->info.name, age, more);
 }
 
-/* With a sentinel, it was complete once, and may be all there is: nobody must take it for a rest.
- */
 static void say_incomplete(struct check *c, const struct catalog_incomplete *left)
 {
+    char advice[CATALOG_ADVICE_MAX];
+    catalog_damaged_advice(left->name, advice);
     if (left->damaged)
-        check_say(c, CHECK_FAIL, "backups",
-                  "%s: its sentinel cannot be read; restore %s%s%s (an older version of the object "
-                  "where the bucket keeps them, or another copy), and do not delete the backup",
-                  left->name, BACKUP_PREFIX, left->name, BACKUP_SENTINEL_SUFFIX);
+        check_say(c, CHECK_FAIL, "backups", "%s: %s", left->name, advice);
     else
         check_say(c, CHECK_OK, "backups",
                   "%s is not complete: being written, or left by a writer that died (rmdir it)",

@@ -238,7 +238,7 @@ test_killed_mount()
     sed -n 3,\$p "$m/status/incomplete" >"$T/incomplete"
     cut -f1 "$T/incomplete" | sed 's/-[0-9a-f]\{32\}$/-*/' | sort >"$T/names"
     assert_eq "$(paste -sd ' ' "$T/names")" "$name walefs-tmp-*" "what status/incomplete names"
-    while IFS=$'\t' read -r name objects bytes begun age idle; do
+    while IFS=$'\t' read -r name objects bytes begun age idle _; do
         assert_eq "$objects" "$(store_ls "basebackups_005/$name/" | wc -l)" "objects of $name"
         ((bytes > 0 && age >= idle)) || fail "$name: $bytes bytes, $age s old, idle for $idle s"
         [[ $begun == "$(date -u +%Y)"-*Z ]] || fail "$name was begun at $begun"

@@ -237,3 +237,36 @@ except OSError as e:
 END
     umount_walefs m
 }
+
+# A sentinel that cannot be read: rmdir takes nothing away of what was a backup and can be one again.
+test_sentinel()
+{
+    local name sentinel m=$T/m
+    use_store file
+    python3 "$ROOT/tests/lib/make_cluster.py" "$T/cluster"
+    mount_walefs m allow_delete
+    mkdir "$m/basebackups/x.partial"
+    cp -aL "$T/cluster/." "$m/basebackups/x.partial/"
+    mv -T "$m/basebackups/x.partial" "$m/basebackups/x"
+    name=$(readlink "$m/basebackups/x")
+    sentinel=basebackups_005/${name}_backup_stop_sentinel.json
+    umount_walefs m
+    cp "$STORE_DIR/$sentinel" "$T/kept"
+    head -c 30 "$T/kept" >"$STORE_DIR/$sentinel"
+    store_ls '' | grep -v walefs_probe >"$T/before"
+    mount_walefs m allow_delete
+    expect_fail 'not permitted' rmdir "$m/basebackups/$name"
+    assert_log m "basebackups/$name: its sentinel cannot be read; restore $sentinel .*delete that object"
+    assert_match "$(cat "$m/status/incomplete")" "^$name"$'\t'".*"$'\t'"unreadable" "status/incomplete"
+    assert_match "$(cat "$m/status/summary")" "0 complete, 0 incomplete, 1 with a sentinel that cannot" "status/summary"
+    store_ls '' | grep -v walefs_probe | cmp - "$T/before" || fail "something was deleted"
+    cp "$T/kept" "$STORE_DIR/$sentinel"
+    wait_for 10 "the backup" test -e "$m/basebackups/x/pgdata/PG_VERSION"
+    assert_same "$m/basebackups/x/pgdata/PG_VERSION" "$T/cluster/PG_VERSION"
+    : >"$STORE_DIR/$sentinel"
+    expect_fail 'not permitted' rmdir "$m/basebackups/$name"
+    store_rm "$sentinel"
+    rmdir "$m/basebackups/$name"
+    assert_eq "$(store_ls basebackups_005/)" "" "what is left of it"
+    umount_walefs m
+}

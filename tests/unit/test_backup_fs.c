@@ -786,6 +786,37 @@ static void rmdir_needs_the_option(void **state)
     end();
 }
 
+static void in_the_store(const char *format)
+{
+    char command[512];
+    (void)snprintf(command, sizeof(command), format, env.files.dir);
+    assert_int_equal(system(command), 0);
+}
+
+/* It was complete once: deleting it like a rest takes away what its sentinel, restored, would make
+ * a backup again. */
+static void rmdir_refuses_what_has_an_unreadable_sentinel(void **state)
+{
+#define SENTINEL "%1$s/basebackups_005/" NAME "_backup_stop_sentinel.json"
+    (void)state;
+    begin("label");
+    must_back_up("x");
+    in_the_store("mv " SENTINEL " %1$s/kept && head -c 40 %1$s/kept >" SENTINEL);
+    assert_false(fs_rmdir(fs, backups, NAME, &endless, &err));
+    assert_int_equal(fs_errno(&err), EPERM);
+    assert_non_null(strstr(err.text, "restore basebackups_005/" NAME "_backup_stop_sentinel.json"));
+    assert_non_null(strstr(err.text, "delete that object"));
+    in_the_store("mv %1$s/kept " SENTINEL);
+    must_be_the_cluster(NAME "/pgdata");
+    in_the_store(": >" SENTINEL);
+    assert_false(fs_rmdir(fs, backups, NAME, &endless, &err));
+    in_the_store("rm " SENTINEL); /* the deliberate act */
+    assert_ok(fs_rmdir(fs, backups, NAME, &endless, &err), &err);
+    wait_empty();
+    end();
+#undef SENTINEL
+}
+
 /* Without one that fits, the index is made anew, by one pass over the partitions. */
 static void an_index_that_does_not_fit_is_not_trusted(void **state)
 {
@@ -914,6 +945,7 @@ int main(void)
         cmocka_unit_test(complete_ones_do_not_change),
         cmocka_unit_test(rmdir_deletes_a_backup),
         cmocka_unit_test(rmdir_needs_the_option),
+        cmocka_unit_test(rmdir_refuses_what_has_an_unreadable_sentinel),
         cmocka_unit_test(an_index_that_does_not_fit_is_not_trusted),
         cmocka_unit_test(a_read_only_mount_stores_nothing),
         cmocka_unit_test(a_lost_partition_is_an_error),

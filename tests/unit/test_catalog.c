@@ -86,8 +86,10 @@ static void complete_and_incomplete(void **state)
     assert_string_equal(c->backups[0].info.name, A);
     assert_string_equal(c->backups[1].info.name, C);
     assert_int_equal(c->incomplete_count, 2);
-    assert_true(catalog_is_incomplete(c, B) && catalog_is_incomplete(c, TEMP));
-    assert_false(catalog_is_incomplete(c, A));
+    assert_int_equal(c->damaged_count, 0);
+    assert_non_null(catalog_find_incomplete(c, B));
+    assert_non_null(catalog_find_incomplete(c, TEMP));
+    assert_null(catalog_find_incomplete(c, A));
     assert_non_null(catalog_find(c, A));
     assert_null(catalog_find(c, B));
     catalog_unref(c);
@@ -138,15 +140,23 @@ static void of_one_label_the_newest(void **state)
     catalog_unref(c);
 }
 
-static void a_damaged_sentinel_makes_it_incomplete(void **state)
+static void a_damaged_sentinel_is_told_from_a_missing_one(void **state)
 {
     (void)state;
+    char advice[CATALOG_ADVICE_MAX];
     sentinel(A, "{\"spec\"");
     sentinel(B, "{}");
+    partition(C, "tar_partitions/part_00000001.tar.lzo");
     struct catalog *c = load(NULL);
     assert_int_equal(c->count, 1);
-    assert_true(catalog_is_incomplete(c, A));
+    assert_int_equal(c->incomplete_count, 2);
+    assert_int_equal(c->damaged_count, 1);
+    assert_true(catalog_find_incomplete(c, A)->damaged);
+    assert_false(catalog_find_incomplete(c, C)->damaged);
     catalog_unref(c);
+    catalog_damaged_advice(A, advice);
+    assert_non_null(strstr(advice, "restore basebackups_005/" A BACKUP_SENTINEL_SUFFIX " "));
+    assert_int_equal(advice[strlen(advice) - 1], 'p'); /* whole */
 }
 
 static void only_what_changed_is_read(void **state)
@@ -337,7 +347,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_empty_archive, begin, end),
         cmocka_unit_test_setup_teardown(latest_goes_by_timeline_and_position, begin, end),
         cmocka_unit_test_setup_teardown(of_one_label_the_newest, begin, end),
-        cmocka_unit_test_setup_teardown(a_damaged_sentinel_makes_it_incomplete, begin, end),
+        cmocka_unit_test_setup_teardown(a_damaged_sentinel_is_told_from_a_missing_one, begin, end),
         cmocka_unit_test_setup_teardown(only_what_changed_is_read, begin, end),
         cmocka_unit_test_setup_teardown(a_failing_store_is_an_error, begin, end),
         cmocka_unit_test_setup_teardown(deleted_while_it_is_listed, begin, end),

@@ -119,7 +119,7 @@ static void incomplete_backups_are_named_with_size_and_age(void **state)
     assert_null(strstr(text, "walefs-tmp-x"));
     char name[2][64];
     unsigned objects[2], bytes[2];
-    assert_int_equal(sscanf(after_lines(text, 2), "%63s %u %u %*s %*d %*d %63s %u %u", name[0],
+    assert_int_equal(sscanf(after_lines(text, 2), "%63s %u %u %*s %*d %*d %*s %63s %u %u", name[0],
                             &objects[0], &bytes[0], name[1], &objects[1], &bytes[1]),
                      6);
     assert_string_equal(name[0], DEAD);
@@ -130,11 +130,36 @@ static void incomplete_backups_are_named_with_size_and_age(void **state)
     assert_int_equal(bytes[1], 4);
 }
 
+/* It was complete once: what stands there may be all there is, and nobody must take it for a rest.
+ */
+static void an_unreadable_sentinel_is_no_rest(void **state)
+{
+    (void)state;
+    put("basebackups_005/" DEAD "/tar_partitions/part_00000000.tar.lzo", "0123456789");
+    put("basebackups_005/" DONE "/tar_partitions/part_00000000.tar.lzo", "0");
+    put("basebackups_005/" DONE "_backup_stop_sentinel.json", "{\"spec\"");
+    const char *text = read_status("incomplete");
+    assert_non_null(strstr(text, "\tnone\n" DONE "\t1\t1\t"));
+    assert_non_null(strstr(text, "\tunreadable\n"));
+    text = read_status("summary");
+    assert_non_null(strstr(text,
+                           "backups:          0 complete, 1 incomplete, 1 with a sentinel that "
+                           "cannot be read, as of "));
+    assert_non_null(strstr(text,
+                           "  " DONE "  its sentinel cannot be read; restore basebackups_005/" DONE
+                           "_backup_stop_sentinel.json"));
+    text = read_status("metrics");
+    assert_non_null(strstr(text, "\nwalefs_backups_incomplete 1\n"));
+    assert_non_null(strstr(text, "\nwalefs_backups_unreadable 1\n"));
+    mem_delete(mem, "basebackups_005/" DONE "/tar_partitions/part_00000000.tar.lzo");
+    assert_non_null(strstr(read_status("incomplete"), "\n" DONE "\t0\t0\t-\t-\t-\tunreadable\n"));
+}
+
 static void no_incomplete_backup_is_a_heading_only(void **state)
 {
     (void)state;
     assert_string_equal(after_lines(read_status("incomplete"), 1),
-                        "backup\tobjects\tbytes\tbegun\tage_s\tidle_s\n");
+                        "backup\tobjects\tbytes\tbegun\tage_s\tidle_s\tsentinel\n");
 }
 
 static void a_hung_store_does_not_hold_status_up(void **state)
@@ -425,6 +450,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(incomplete_backups_are_named_with_size_and_age, begin, end),
+        cmocka_unit_test_setup_teardown(an_unreadable_sentinel_is_no_rest, begin, end),
         cmocka_unit_test_setup_teardown(no_incomplete_backup_is_a_heading_only, begin, end),
         cmocka_unit_test_setup_teardown(a_hung_store_does_not_hold_status_up, begin, end),
         cmocka_unit_test_setup_teardown(what_was_never_known_is_said_to_be_unknown, begin, end),
