@@ -107,6 +107,8 @@ static bool begin(struct http_exchange *x, const struct http_request *req, struc
     (void)snprintf(x->url_shown, sizeof(x->url_shown), "%.*s", shown, req->url);
     x->attempt_deadline_ms =
         req->total_timeout_ms > 0 ? now_ms() + req->total_timeout_ms : DEADLINE_NONE;
+    x->stall_timeout_ms =
+        req->stall_timeout_ms > 0 ? req->stall_timeout_ms : x->http->stall_timeout_ms;
     x->has_body = req->body != NULL;
     if (x->has_body)
         x->body = *req->body;

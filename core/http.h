@@ -43,6 +43,7 @@ struct http_request {
     const struct store_body *body; /* NULL: none; borrowed until http_close */
     bool want_md5;                 /* of the body as it was sent */
     uint32_t total_timeout_ms;     /* from http_open to the end of the answer; 0: none */
+    uint32_t stall_timeout_ms;     /* instead of the option; 0: that */
 };
 
 /* Sends the request and returns when the status and headers are there. The call is borrowed until

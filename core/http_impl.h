@@ -61,6 +61,7 @@ struct http_exchange {
     bool done; /* libcurl has ended the transfer, with: */
     CURLcode result;
     int64_t attempt_deadline_ms;
+    uint32_t stall_timeout_ms;
     uint64_t events; /* callbacks so far, the measure of progress */
     char reason[CURL_ERROR_SIZE];
 };

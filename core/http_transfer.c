@@ -183,7 +183,7 @@ static int64_t patience_ms(const struct http_exchange *x)
 {
     curl_off_t connected = 0;
     curl_easy_getinfo(x->handle->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
-    int64_t ms = x->http->stall_timeout_ms;
+    int64_t ms = x->stall_timeout_ms;
     return connected > 0 ? ms : ms + x->http->connect_timeout_ms;
 }
 

@@ -105,8 +105,10 @@ static bool await_parts(struct part_sink *s, unsigned left, struct err *err)
 static bool begin_upload(struct part_sink *s, struct err *err)
 {
     const struct store_put put = {.only_if_absent = s->opt.only_if_absent};
+    struct progress progress;
+    const struct call call = bounded(s, &progress);
     if (s->upload == NULL)
-        s->upload = s->opt.store->ops->upload_begin(s->opt.store, s->key, &put, &s->call, err);
+        s->upload = s->opt.store->ops->upload_begin(s->opt.store, s->key, &put, &call, err);
     return s->upload != NULL;
 }
 
@@ -185,7 +187,7 @@ static bool part_sink_finish(struct sink *self, struct err *err)
 {
     struct part_sink *s = (struct part_sink *)self;
     struct progress progress;
-    const struct call call = bounded(s, &progress);
+    struct call call = bounded(s, &progress);
     if (s->upload == NULL) {
         const struct store_put put = {
             .body = {.mem = s->filling == NULL ? (unsigned char *)"" : s->filling->data,
@@ -200,6 +202,7 @@ static bool part_sink_finish(struct sink *self, struct err *err)
     struct store_upload *upload = s->upload;
     s->upload = NULL; /* complete consumes it, whatever it says */
     s->done = true;
+    call = bounded(s, &progress); /* the parts had their own */
     return s->opt.store->ops->upload_complete(upload, s->opt.info, &call, err);
 }
 

@@ -13,7 +13,7 @@ struct part_sink_options {
     bool only_if_absent;
     size_t part_bytes; /* at least 5 MiB; memory is at most (parallel + 1) times this */
     unsigned parallel;
-    int64_t stall_ms;        /* a part that does not move for so long fails; 0: no limit */
+    int64_t stall_ms;        /* beginning, a part and finishing fail after so long; 0: no limit */
     const struct call *call; /* borrowed until close */
     struct store_info *info; /* filled by finish; may be NULL */
 };

@@ -64,6 +64,7 @@ struct s3_request {
     const struct store_body *body;
     bool want_md5;
     bool stream;           /* leave the body of a 2xx answer to be read */
+    bool slow;             /* the store has work to do that goes with the size of an object */
     unsigned max_attempts; /* 0: the store's */
     s3_accept_fn *accept;
     void *accept_arg;

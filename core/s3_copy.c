@@ -74,6 +74,7 @@ bool s3_copy(struct store *store, const char *from, const char *to, const char *
         if (etag != NULL)
             s3_add_header(&req, "x-amz-copy-source-if-match", quoted);
         s3_add_object_headers(s3, &req, NULL, 0, NULL);
+        req.slow = true;
         req.accept = accept_copy;
         req.accept_arg = &copied;
         ok = s3_perform(s3, &req, call, &reply, err);

@@ -276,6 +276,7 @@ static bool send_complete(struct store_upload *up, const struct buf *xml, bool c
         s3_add_header(&req, "if-none-match", "*");
     struct complete_result result = {.what = req.what};
     req.body = &body;
+    req.slow = true;
     req.accept = accept_complete;
     req.accept_arg = &result;
     bool ok = s3_perform(up->s3, &req, call, &reply, err);

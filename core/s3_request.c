@@ -18,6 +18,9 @@
 #define URL_MAX 8192
 #define CHANGES_MAX 2 /* both: another region, other credentials */
 #define HEADERS_BYTES_MAX (32 * 1024)
+/* So much longer than a small request a slow one may take, and be silent: with the default of 30 s,
+ * a copy of 5 GiB at 9 MB/s. S3 sends blanks meanwhile, other stores do not. */
+#define SLOW_TIMES 20u
 
 void s3_request_init(struct s3_request *req, const struct s3 *s3, const char *method,
                      const char *verb, const char *key)
@@ -302,6 +305,7 @@ static bool attempt(struct s3 *s3, const struct sending *how, const struct s3_re
 {
     struct signed_request r = {.line_count = 0};
     bool small = !req->stream && (req->body == NULL || req->body->size <= S3_SMALL_BODY);
+    uint32_t slow_ms = s3->request_timeout_ms * SLOW_TIMES;
     if (sign(s3, how, req, &r, err)) {
         const struct http_request http = {.method = req->method,
                                           .url = buf_str(&r.url),
@@ -309,7 +313,10 @@ static bool attempt(struct s3 *s3, const struct sending *how, const struct s3_re
                                           .header_count = r.line_count,
                                           .body = req->body,
                                           .want_md5 = req->want_md5,
-                                          .total_timeout_ms = small ? s3->request_timeout_ms : 0};
+                                          .total_timeout_ms = req->slow ? slow_ms
+                                                              : small   ? s3->request_timeout_ms
+                                                                        : 0,
+                                          .stall_timeout_ms = req->slow ? slow_ms : 0};
         reply->x = http_open(s3->http, &http, how->call, err, again);
     }
     char date[SIGV4_DATE];

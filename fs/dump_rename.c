@@ -13,7 +13,7 @@
 #define PART_BYTES (8u << 20)
 /* A directory with more files than this is not renamed: it would be half done for too long. */
 #define DIR_FILES_MAX 1000u
-/* A store may take longer over a larger copy than a request may last, or refuse it. */
+/* A store may take longer over a larger copy than a rename may stand still, or refuse it. */
 #define STORE_COPY_MAX (UINT64_C(1) << 30)
 
 struct renaming {

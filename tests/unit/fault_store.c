@@ -13,7 +13,7 @@ struct fault_store {
     pthread_cond_t changed;
     unsigned calls, nth;
     enum fault fault;
-    bool happened, hold, no_copies;
+    bool happened, hold, hold_begin, no_copies;
     unsigned held, uploads;
     fault_hook *hook;
     void *hook_arg;
@@ -120,6 +120,24 @@ static void count_upload(struct fault_store *f, bool begins)
     pthread_mutex_unlock(&f->lock);
 }
 
+/* Waits while *HOLD; false when the call was given up. */
+static bool pass(struct fault_store *f, const bool *hold, const struct call *call, struct err *err)
+{
+    struct waiter w;
+    waiter_begin(&w, call, &f->lock, &f->changed);
+    pthread_mutex_lock(&f->lock);
+    f->held++;
+    while (*hold && waiter_wait(&w)) {
+    }
+    f->held--;
+    bool held = *hold;
+    pthread_mutex_unlock(&f->lock);
+    waiter_end(&w);
+    if (held && call_alive(call, "held up", err))
+        err_set(err, ERR_TIMEOUT, "held up");
+    return !held;
+}
+
 static struct store_upload *op_begin(struct store *s, const char *key, const struct store_put *put,
                                      const struct call *call, struct err *err)
 {
@@ -130,7 +148,8 @@ static struct store_upload *op_begin(struct store *s, const char *key, const str
         return NULL;
     }
     up->f = F;
-    up->inner = OPS->upload_begin(F->inner, key, put, call, err);
+    if (pass(F, &F->hold_begin, call, err))
+        up->inner = OPS->upload_begin(F->inner, key, put, call, err);
     if (up->inner == NULL) {
         free(up);
         return NULL;
@@ -139,31 +158,13 @@ static struct store_upload *op_begin(struct store *s, const char *key, const str
     return (struct store_upload *)up;
 }
 
-/* False when the call was given up. */
-static bool pass(struct fault_store *f, const struct call *call, struct err *err)
-{
-    struct waiter w;
-    waiter_begin(&w, call, &f->lock, &f->changed);
-    pthread_mutex_lock(&f->lock);
-    f->held++;
-    while (f->hold && waiter_wait(&w)) {
-    }
-    f->held--;
-    bool held = f->hold;
-    pthread_mutex_unlock(&f->lock);
-    waiter_end(&w);
-    if (held && call_alive(call, "a part that is held up", err))
-        err_set(err, ERR_TIMEOUT, "held up");
-    return !held;
-}
-
 static bool op_part(struct store_upload *upload, unsigned number, const struct store_body *body,
                     const struct call *call, struct err *err)
 {
     struct wrapped_upload *up = (struct wrapped_upload *)upload;
     struct fault_store *f = up->f;
     const struct one_call c = enter(f, "upload_part", "");
-    if (!pass(f, call, err))
+    if (!pass(f, &f->hold, call, err))
         return false;
     if (c.before)
         return fail("upload_part", "", err);
@@ -295,6 +296,14 @@ void fault_hold(struct fault_store *f, bool hold)
 {
     pthread_mutex_lock(&f->lock);
     f->hold = hold;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fault_hold_begin(struct fault_store *f, bool hold)
+{
+    pthread_mutex_lock(&f->lock);
+    f->hold_begin = hold;
     pthread_cond_broadcast(&f->changed);
     pthread_mutex_unlock(&f->lock);
 }

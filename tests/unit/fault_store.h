@@ -37,6 +37,8 @@ void fault_freeze(struct fault_store *f, const char *part);
 
 /* Parts of uploads do not go on before this is false again, or their call is cancelled. */
 void fault_hold(struct fault_store *f, bool hold);
+/* The same for the beginning of uploads. */
+void fault_hold_begin(struct fault_store *f, bool hold);
 unsigned fault_held(struct fault_store *f);         /* parts that are held up now */
 unsigned fault_uploads_open(struct fault_store *f); /* begun, neither completed nor aborted */
 

@@ -246,6 +246,12 @@ void script_drop(struct script *s)
 
 struct store *script_store(const struct script *s, unsigned max_attempts)
 {
+    return script_store_within(s, max_attempts, 1500);
+}
+
+struct store *script_store_within(const struct script *s, unsigned max_attempts,
+                                  uint32_t request_timeout_ms)
+{
     struct err err = ERR_INIT;
     char endpoint[64];
     (void)snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u", s->port);
@@ -258,7 +264,7 @@ struct store *script_store(const struct script *s, unsigned max_attempts)
         .cred = env_cred("AKTEST", "secret", NULL),
         .connect_timeout_ms = 1000,
         .stall_timeout_ms = 600,
-        .request_timeout_ms = 1500,
+        .request_timeout_ms = request_timeout_ms,
         .max_attempts = max_attempts,
         .max_connections = 4,
     };

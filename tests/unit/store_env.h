@@ -55,6 +55,9 @@ void script_drop(struct script *s);
 /* An S3 store that talks to S: bucket "bucket", prefix "p/", short time-outs, MAX_ATTEMPTS tries.
  */
 struct store *script_store(const struct script *s, unsigned max_attempts);
+/* With another limit on a small request than 1500 ms. */
+struct store *script_store_within(const struct script *s, unsigned max_attempts,
+                                  uint32_t request_timeout_ms);
 
 /* Reads all of "key", at most 64 bytes: how many, or -1 with ERR. */
 ssize_t script_read_all(struct store *s, char out[64], struct err *err);

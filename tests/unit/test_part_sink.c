@@ -177,6 +177,51 @@ static void a_slow_store_slows_the_writer(void **state)
     end(&e);
 }
 
+/* The first part is full, and the store does not say that it takes an upload. */
+static void a_store_that_begins_no_upload(void **state)
+{
+    struct env e = begin(state);
+    char *data = env_bytes(PART + 1, 9);
+    e.opt.stall_ms = 300;
+    fault_hold_begin(e.faults, true);
+    struct sink *s = make(&e);
+    assert_false(write_in(s, data, PART + 1, PART)); /* without the limit it never returns */
+    assert_int_equal(err.code, ERR_TIMEOUT);
+    fault_hold_begin(e.faults, false);
+    sink_close(s);
+    env_assert_absent(e.store, KEY);
+    free(data);
+    end(&e);
+}
+
+static void until(void *arg)
+{
+    _Atomic int64_t *when_ms = arg;
+    while (now_ms() < *when_ms)
+        (void)usleep(10000);
+}
+
+/* Each step has the limit for itself: parts that together took longer do not count for the end. */
+static void slow_parts_leave_time_to_finish(void **state)
+{
+    struct env e = begin(state);
+    char *data = env_bytes(PART + 1, 10);
+    static _Atomic int64_t go_ms;
+    pool_free(e.pool);
+    e.opt.pool = e.pool = pool_new(1, 50, &err);
+    e.opt.stall_ms = 3000;
+    go_ms = INT64_MAX;
+    assert_true(pool_submit(e.pool, until, &go_ms, &err)); /* the parts wait behind it */
+    struct sink *s = make(&e);
+    assert_ok(write_in(s, data, PART + 1, PART), &err);
+    go_ms = now_ms() + e.opt.stall_ms + 200;
+    assert_ok(s->finish(s, &err), &err);
+    sink_close(s);
+    env_assert_content(e.store, KEY, data, PART + 1);
+    free(data);
+    end(&e);
+}
+
 static void cancelled_while_parts_are_under_way(void **state)
 {
     struct env e = begin(state);
@@ -210,6 +255,8 @@ int main(void)
         ENV_TEST(every_failure_is_told),
         ENV_TEST(what_exists_stays),
         ENV_TEST(a_slow_store_slows_the_writer),
+        ENV_TEST(a_store_that_begins_no_upload),
+        ENV_TEST(slow_parts_leave_time_to_finish),
         ENV_TEST(cancelled_while_parts_are_under_way),
     };
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);

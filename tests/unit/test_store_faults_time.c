@@ -89,6 +89,59 @@ static void test_slow_request(void **state)
     script_end(&script);
 }
 
+#define COPIED "<CopyObjectResult><ETag>&quot;e2&quot;</ETag></CopyObjectResult>"
+#define COMPLETED \
+    "<CompleteMultipartUploadResult><ETag>&quot;e2-1&quot;</ETag></CompleteMultipartUploadResult>"
+
+/* What takes a store longer than a small request may last, and longer than a connection may be
+ * silent (here 1.5 s and 0.6 s): copying 5 GiB. One attempt is enough. */
+static void test_slow_copy(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    script_begin(&script, "[{'expect': 'PUT /bucket/p/to', 'sleep': 2.5, 'text': '" COPIED "'}]");
+    struct store *s = script_store(&script, 1);
+    assert_ok(s->ops->copy(s, "from", "to", NULL, &env_forever, &err), &err);
+    s->ops->free(s);
+    script_end(&script);
+}
+
+static void test_slow_complete(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    static const struct store_put put = {.only_if_absent = false};
+    static const struct store_body body = {.mem = "hello", .size = 5};
+    script_begin(&script, "[{'text': '<InitiateMultipartUploadResult><UploadId>u</UploadId>"
+                          "</InitiateMultipartUploadResult>'}, {'etag': 'not-an-md5'}, "
+                          "{'sleep': 2.5, 'text': '" COMPLETED "'}]");
+    struct store *s = script_store(&script, 1);
+    struct store_upload *u = s->ops->upload_begin(s, "key", &put, &env_forever, &err);
+    assert_ok(u != NULL && s->ops->upload_part(u, 1, &body, &env_forever, &err), &err);
+    assert_ok(s->ops->upload_complete(u, NULL, &env_forever, &err), &err);
+    s->ops->free(s);
+    script_end(&script);
+}
+
+/* It has a limit of its own all the same, and the caller's. */
+static void test_copy_that_never_ends(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    script_begin(&script, "[{'sleep': 60}, {'sleep': 60}]");
+    struct store *s = script_store_within(&script, 1, 50);
+    assert_false(s->ops->copy(s, "from", "to", NULL, &env_forever, &err)); /* 20 times 50 ms */
+    env_assert_error(&err, ERR_TIMEOUT, "copy to s3://bucket/p/to");
+    const struct call soon = {.deadline_ms = now_ms() + 200};
+    assert_false(s->ops->copy(s, "from", "to", NULL, &soon, &err));
+    env_assert_error(&err, ERR_TIMEOUT, "deadline");
+    s->ops->free(s);
+    script_end(&script);
+}
+
 static void *fire_later(void *arg)
 {
     cancel_sleep_ms(NULL, 150);
@@ -191,11 +244,10 @@ int main(void)
 {
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_retry_after),
-        cmocka_unit_test(test_silent_server),
-        cmocka_unit_test(test_slow_request),
-        cmocka_unit_test(test_cancel_waits),
-        cmocka_unit_test(test_cancel_waiting_for_connection),
+        cmocka_unit_test(test_retry_after),   cmocka_unit_test(test_silent_server),
+        cmocka_unit_test(test_slow_request),  cmocka_unit_test(test_slow_copy),
+        cmocka_unit_test(test_slow_complete), cmocka_unit_test(test_copy_that_never_ends),
+        cmocka_unit_test(test_cancel_waits),  cmocka_unit_test(test_cancel_waiting_for_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
