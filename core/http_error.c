@@ -1,4 +1,5 @@
 /* What libcurl's result codes mean to the one who mounted, and whether another try may help. */
+#include <stdio.h>
 #include <string.h>
 
 #include "core/http_impl.h"
@@ -25,16 +26,59 @@ static bool tls_failed(const struct http_exchange *x, struct err *err, bool *aga
                        not_tls ? "the port does not speak TLS: use an http:// endpoint" : "");
 }
 
+/* "HOST port PORT " of the endpoint, as libcurl writes it. */
+static void endpoint_text(const struct http_exchange *x, char *out, size_t cap)
+{
+    const char *host = strstr(x->url_shown, "://");
+    host = host == NULL ? x->url_shown : host + 3;
+    size_t n = host[0] == '[' ? strcspn(host, "]") : strcspn(host, ":");
+    const char *port = host + n;
+    if (host[0] == '[') {
+        port += *port == ']';
+        host++;
+        n--;
+    }
+    (void)snprintf(out, cap, "%.*s port %s ", (int)n, host,
+                   *port == ':'   ? port + 1
+                   : plain_url(x) ? "80"
+                                  : "443");
+}
+
+/* Where libcurl says that it could not connect to something else than the endpoint, that is the
+ * proxy, which it takes from the environment by rules of its own (no_proxy). */
+static bool proxy_failed(const struct http_exchange *x, const char *why, enum err_code code,
+                         struct err *err)
+{
+    static const char begins[] = "Failed to connect to ";
+    char endpoint[sizeof(x->url_shown) + 16];
+    const char *tried = x->reason + sizeof(begins) - 1;
+    endpoint_text(x, endpoint, sizeof(endpoint));
+    if (strncmp(x->reason, begins, sizeof(begins) - 1) != 0 ||
+        strncmp(tried, endpoint, strlen(endpoint)) == 0)
+        return false;
+    const char *end = strstr(tried, " after ");
+    int n = end == NULL ? (int)strlen(tried) : (int)(end - tried);
+    err_set(err, code,
+            "%s: cannot connect to the proxy %.*s: %s; check the proxy in the environment, or name "
+            "the store's host in no_proxy",
+            x->url_shown, n, tried, why);
+    return true;
+}
+
 static bool not_connected(const struct http_exchange *x, struct err *err)
 {
     long sys_errno = 0;
     char reason[128];
     curl_easy_getinfo(x->handle->easy, CURLINFO_OS_ERRNO, &sys_errno);
+    const char *why = sys_errno == 0 ? curl_easy_strerror(x->result)
+                                     : strerror_r((int)sys_errno, reason, sizeof(reason));
+    if (proxy_failed(x, why, ERR_UNAVAILABLE, err))
+        return false;
     if (sys_errno == 0)
         return unavailable(x, err, "check the endpoint, and that it is running");
     return err_set(err, ERR_UNAVAILABLE,
                    "%s: cannot connect: %s; check the endpoint, and that it is running",
-                   x->url_shown, strerror_r((int)sys_errno, reason, sizeof(reason)));
+                   x->url_shown, why);
 }
 
 bool http_fail(const struct http_exchange *x, struct err *err, bool *again)
@@ -48,6 +92,8 @@ bool http_fail(const struct http_exchange *x, struct err *err, bool *again)
     case CURLE_COULDNT_CONNECT:
         return not_connected(x, err);
     case CURLE_OPERATION_TIMEDOUT:
+        if (proxy_failed(x, curl_easy_strerror(x->result), ERR_TIMEOUT, err))
+            return false;
         return err_set(err, ERR_TIMEOUT, "%s: %s", x->url_shown, x->reason);
     case CURLE_PEER_FAILED_VERIFICATION:
         *again = false;

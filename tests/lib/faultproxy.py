@@ -17,7 +17,7 @@ of data, so that it also changes what happens on open connections:
     freeze FILE     the same for GET of WAL and of partitions only (an archive storage class)
 
 DIR/bytes holds the number of response bytes relayed so far, DIR/deletes the number of requests that
-delete.
+delete, DIR/connections a line for each connection.
 """
 import email.utils
 import os
@@ -180,5 +180,7 @@ with open(os.path.join(DIR, "port.new"), "w") as f:
     f.write(str(listener.getsockname()[1]))
 os.rename(os.path.join(DIR, "port.new"), os.path.join(DIR, "port"))
 while True:
-    connection, _ = listener.accept()
+    connection, peer = listener.accept()
+    with open(os.path.join(DIR, "connections"), "a") as f:
+        f.write("%s:%d\n" % peer)
     threading.Thread(target=serve, args=(connection,), daemon=True).start()
