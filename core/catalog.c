@@ -354,10 +354,10 @@ const struct catalog_backup *catalog_latest(const struct catalog *c)
     return c->count == 0 ? NULL : &c->backups[c->count - 1];
 }
 
-uint32_t catalog_segment_size(const struct catalog *c)
+uint32_t archive_segment_size(uint32_t newest, const struct catalog *c)
 {
-    uint32_t size = 0;
-    for (size_t i = c->count; size == 0 && i > 0; i--)
+    uint32_t size = newest;
+    for (size_t i = c == NULL ? 0 : c->count; size == 0 && i > 0; i--)
         if (wal_segment_size_valid(c->backups[i - 1].info.segment_size))
             size = c->backups[i - 1].info.segment_size;
     return size;

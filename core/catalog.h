@@ -40,8 +40,15 @@ const struct catalog_backup *catalog_find(const struct catalog *c, const char *n
 const struct catalog_backup *catalog_find_label(const struct catalog *c, const char *label);
 /* The newest, or NULL. */
 const struct catalog_backup *catalog_latest(const struct catalog *c);
-/* Of WAL, as the newest backup that knows it says; 0 when none does. */
-uint32_t catalog_segment_size(const struct catalog *c);
+/* The segment size by which an archive's WAL is counted, for status/ and walefs check alike: that
+ * of its NEWEST segment (the last name of all; 0 when there is none or it cannot be read), else
+ * what the newest backup of C (NULL: not known) says that knows it; 0 when none does.
+ *
+ * One size, not one for each timeline: pg_upgrade refuses a cluster of another size, and
+ * pg_resetwal
+ * --wal-segsize changes it in the middle of a timeline. What is older than that is of no use to the
+ * cluster, and as far as its names do not fit the census counts them apart. */
+uint32_t archive_segment_size(uint32_t newest, const struct catalog *c);
 /* NULL when there is no such one. Borrowed from the catalog. */
 const struct catalog_incomplete *catalog_find_incomplete(const struct catalog *c, const char *name);
 

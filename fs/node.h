@@ -35,6 +35,7 @@ struct fs {
     fs_invalidate *invalidate; /* set once, before there are requests; may be NULL */
     void *invalidate_arg;
     _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
+    _Atomic uint32_t counted_size; /* of its newest segment, as was last counted; 0: not yet */
 };
 
 /* One entry of a listing. */

@@ -16,28 +16,63 @@ struct survey_state {
     const struct call *call;
     struct wal_census *census;
     bool asked_size;
-    uint32_t *histories; /* timelines that have one, rising */
+    char newest[WAL_NAME_MAX]; /* segment; "" when there is none */
+    uint32_t *histories;       /* timelines that have one, rising */
     size_t history_count, history_capacity;
 };
 
-/* From SEGMENT (NULL: there is none), else from a backup. Gaps cannot be told without. */
-static void learn_size(struct survey_state *s, const char *segment)
+/* ---- the segment size ---- */
+
+static uint32_t size_by_backups(struct survey_state *s, uint32_t newest)
+{
+    struct err err = ERR_INIT;
+    struct catalog *c =
+        newest != 0 ? NULL : backup_set_catalog(s->fs->backup_set, SIZE_PATIENCE_MS, s->call, &err);
+    uint32_t size = archive_segment_size(newest, c);
+    catalog_unref(c);
+    return size;
+}
+
+/* Which it is turns out at the end of the listing, and it must be known from the beginning: what
+ * was counted with before, or what the first segment has. */
+static void guess_size(struct survey_state *s, const char *first)
 {
     struct wal_stat st;
     struct err err = ERR_INIT;
     struct call patient = *s->call;
     s->asked_size = true;
     patient.deadline_ms = now_ms() + SIZE_PATIENCE_MS;
-    if (s->fs->segment_size == 0 && segment != NULL)
-        (void)wal_stat(s->fs, segment, &st, &patient, &err);
-    s->census->segment_size = s->fs->segment_size;
-    if (s->census->segment_size != 0)
-        return;
-    struct catalog *c = backup_set_catalog(s->fs->backup_set, SIZE_PATIENCE_MS, s->call, &err);
-    if (c != NULL)
-        s->census->segment_size = catalog_segment_size(c);
-    catalog_unref(c);
+    s->census->segment_size = s->fs->counted_size;
+    if (s->census->segment_size == 0 && s->fs->segment_size == 0)
+        (void)wal_stat(s->fs, first, &st, &patient, &err);
+    if (s->census->segment_size == 0)
+        s->census->segment_size = size_by_backups(s, s->fs->segment_size);
 }
+
+/* As its metadata says; WAL-E's, which has none, is fetched by the first who counts. What was
+ * counted with before stays while nothing else is known. */
+static uint32_t size_of_newest(struct survey_state *s)
+{
+    char key[STORE_KEY_MAX];
+    struct store *store = s->fs->opt.store;
+    struct store_info info;
+    struct err err = ERR_INIT;
+    uint32_t before = s->fs->counted_size;
+    uint64_t size = before;
+    if (s->newest[0] == '\0')
+        return 0;
+    if (!wal_key_of_name(s->newest, key, sizeof(key)) ||
+        !store->ops->head(store, key, &info, s->call, &err))
+        return before;
+    if (!wal_size_of_meta(&info, &size) && before == 0) {
+        struct plain *p = fetcher_get(s->fs->fetcher, s->newest, s->call, &err);
+        size = p == NULL ? 0 : p->size;
+        plain_unref(p);
+    }
+    return wal_segment_size_valid(size) ? (uint32_t)size : before;
+}
+
+/* ---- counting ---- */
 
 static bool note_history(struct survey_state *s, uint32_t tli, struct err *err)
 {
@@ -65,7 +100,9 @@ static bool count_page(void *arg, const struct store_page *page, struct err *err
             continue;
         struct wal_name n = wal_name_parse(name);
         if (n.kind == WAL_SEGMENT && !s->asked_size)
-            learn_size(s, name);
+            guess_size(s, name);
+        if (n.kind == WAL_SEGMENT)
+            (void)snprintf(s->newest, sizeof(s->newest), "%s", name);
         if (n.kind == WAL_HISTORY)
             ok = note_history(s, n.tli, err);
         ok = ok && wal_census_add(s->census, &n, e->size, e->mtime_s, err);
@@ -107,12 +144,27 @@ static void read_histories(struct survey_state *s)
             read_history(s, s->histories[i - 1]);
 }
 
+/* Counts anew when the guess was wrong: an archive that has segments of two sizes. */
+static bool count_right(struct survey_state *s, struct err *err)
+{
+    s->census = wal_census_new(0, err);
+    if (s->census == NULL || !count_all(s, err))
+        return false;
+    uint32_t size = size_by_backups(s, size_of_newest(s));
+    s->fs->counted_size = size;
+    if (size == s->census->segment_size)
+        return true;
+    wal_census_free(s->census);
+    s->history_count = 0;
+    s->asked_size = true;
+    s->census = wal_census_new(size, err);
+    return s->census != NULL && count_all(s, err);
+}
+
 struct wal_census *wal_survey(struct fs *fs, const struct call *call, struct err *err)
 {
-    struct survey_state s = {.fs = fs, .call = call, .census = wal_census_new(0, err)};
-    bool ok = s.census != NULL && count_all(&s, err);
-    if (ok && !s.asked_size)
-        learn_size(&s, NULL);
+    struct survey_state s = {.fs = fs, .call = call};
+    bool ok = count_right(&s, err);
     if (ok)
         read_histories(&s);
     free(s.histories);

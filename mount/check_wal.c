@@ -69,20 +69,20 @@ static bool decode(struct check *c, const char *name, struct sink *out, bool *en
     return ok;
 }
 
-/* *SEGMENT_SIZE is left alone when it is not learnt. */
-static void read_newest(struct check *c, const struct check_file *f, uint32_t *segment_size)
+/* The segment size, if that much can be read of it; 0 else. */
+static uint32_t read_newest(struct check *c, const struct check_file *f)
 {
+    uint32_t size = 0;
     struct err err = ERR_INIT;
     bool encrypted = false;
     struct wal_pages *pages = malloc(sizeof(*pages));
     if (pages == NULL) {
         check_say(c, CHECK_UNKNOWN, "read", "out of memory");
-        return;
+        return size;
     }
     wal_pages_init(pages, f->name, true);
     bool ok = decode(c, f->name, &pages->base, &encrypted, &err);
-    if (pages->header.segment_size != 0)
-        *segment_size = pages->header.segment_size;
+    size = pages->header.segment_size;
     if (ok)
         check_say(c, CHECK_OK, "read", "wal/%s, the newest segment%s%s", f->name,
                   encrypted ? ", encrypted" : "",
@@ -94,6 +94,7 @@ static void read_newest(struct check *c, const struct check_file *f, uint32_t *s
         check_say_err(c, "read", &err);
     }
     free(pages);
+    return size;
 }
 
 /* ---- histories ---- */
@@ -150,12 +151,11 @@ bool check_wal_load(struct check *c)
         check_say_err(c, "wal", &err);
         return false;
     }
-    w->census->segment_size = c->catalog == NULL ? 0 : catalog_segment_size(c->catalog);
     const struct check_file *newest = newest_segment(w);
     if (newest == NULL)
         check_say(c, CHECK_WARN, "read", "no WAL has been archived yet");
-    else
-        read_newest(c, newest, &w->census->segment_size);
+    w->census->segment_size =
+        archive_segment_size(newest == NULL ? 0 : read_newest(c, newest), c->catalog);
     read_histories(c);
     if (!count_files(w, &err)) {
         check_say_err(c, "wal", &err);

@@ -159,6 +159,20 @@ static void a_damaged_sentinel_is_told_from_a_missing_one(void **state)
     assert_int_equal(advice[strlen(advice) - 1], 'p'); /* whole */
 }
 
+static void the_segment_size_is_that_of_the_newest(void **state)
+{
+    (void)state;
+    sentinel(A, "{\"walefs\": {\"segment_size\": 1048576}}");
+    sentinel(B, "{\"walefs\": {\"segment_size\": 4194304}}");
+    sentinel(C, "{}"); /* does not know */
+    struct catalog *c = load(NULL);
+    assert_int_equal(archive_segment_size(16 << 20, c), 16 << 20);
+    assert_int_equal(archive_segment_size(0, c), 4 << 20);
+    assert_int_equal(archive_segment_size(0, NULL), 0);
+    assert_int_equal(archive_segment_size(1 << 20, NULL), 1 << 20);
+    catalog_unref(c);
+}
+
 static void only_what_changed_is_read(void **state)
 {
     (void)state;
@@ -348,6 +362,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(latest_goes_by_timeline_and_position, begin, end),
         cmocka_unit_test_setup_teardown(of_one_label_the_newest, begin, end),
         cmocka_unit_test_setup_teardown(a_damaged_sentinel_is_told_from_a_missing_one, begin, end),
+        cmocka_unit_test_setup_teardown(the_segment_size_is_that_of_the_newest, begin, end),
         cmocka_unit_test_setup_teardown(only_what_changed_is_read, begin, end),
         cmocka_unit_test_setup_teardown(a_failing_store_is_an_error, begin, end),
         cmocka_unit_test_setup_teardown(deleted_while_it_is_listed, begin, end),

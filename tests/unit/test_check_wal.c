@@ -178,6 +178,20 @@ static void foreign_names(void **state)
     check_env_says(&e, "warn", "wal", "1 names are no segments");
 }
 
+/* As status/ has it: unit.test_status. */
+static void the_newest_segment_tells_the_size(void **state)
+{
+    (void)state;
+    check_env_run(
+        &e, "seg " SEG("02") "; for n in 0000000100000001000000FD 0000000100000001000000FF; do "
+                             "python3 \"$ROOT/tests/lib/walseg.py\" $n 16 x; lzop -c x "
+                             ">wal_005/$n.lzo; rm x; done");
+    check_env_look(&e, false);
+    assert_int_equal(e.c.wal.census->segment_size, 16 << 20);
+    check_env_says(&e, "warn", "wal",
+                   SEG("02") " to 0000000100000001000000FF (510 segments), 3 there");
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -194,6 +208,7 @@ int main(void)
         T(lost_partitions),
         T(incomplete),
         T(foreign_names),
+        T(the_newest_segment_tells_the_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -336,6 +336,31 @@ static void the_summary_says_what_can_be_recovered(void **state)
     assert_has(text, "the first is 000000010000000000000017\n");
 }
 
+/* pg_resetwal --wal-segsize: what is newer counts, as in walefs check, and not what is listed
+ * first. */
+static void the_newest_segment_tells_the_size(void **state)
+{
+    (void)state;
+    static const unsigned newer[] = {0xfd, 0xff};
+    archive(1, 0x10, 0x12); /* of 1 MiB */
+    for (unsigned i = 0; i < 2; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "0000000100000001%08X", newer[i]);
+        mem_archive_segment(mem, name, 16 * MIB, i);
+    }
+    mem_archive_segment(mem, "000000010000000200000000", 16 * MIB, 3);
+    for (unsigned i = 0; i < 2; i++) { /* and again, with what is known by then */
+        const char *text = read_status("wal");
+        /* behind 000000010000000000000012 the rest of its 4 GiB, all before FD, and FE */
+        assert_has(text, "\n1\t000000010000000000000010\t000000010000000200000000\t6\t");
+        assert_has(text, "\t000000010000000000000013-0000000100000001000000FC "
+                         "0000000100000001000000FE\n");
+    }
+    /* a mount that has looked at an old one, by its size in a listing */
+    assert_int_not_equal(look_up(look_up(INODE_ROOT, "wal"), "000000010000000000000010"), 0);
+    assert_has(read_status("wal"), " 0000000100000001000000FE\n");
+}
+
 /* Each backup is followed along the newest history that leads on from it. */
 static void a_dead_end_has_a_way_of_its_own(void **state)
 {
@@ -460,6 +485,7 @@ int main(void)
                                         end),
         cmocka_unit_test_setup_teardown(backups_are_told_in_wal_es_columns, begin, end),
         cmocka_unit_test_setup_teardown(the_summary_says_what_can_be_recovered, begin, end),
+        cmocka_unit_test_setup_teardown(the_newest_segment_tells_the_size, begin, end),
         cmocka_unit_test_setup_teardown(a_dead_end_has_a_way_of_its_own, begin, end),
         cmocka_unit_test_setup_teardown(a_backup_without_its_own_wal_is_told, begin, end),
         cmocka_unit_test_setup_teardown(the_summary_and_the_metrics_need_no_store, begin, end),
