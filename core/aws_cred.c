@@ -1,5 +1,6 @@
 #include "core/aws_cred.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -13,7 +14,8 @@
 #define PAUSE_MS 1000
 #define PAUSE_MAX_MS 30000
 #define EARLY_S 300 /* before the end: refresh, and use the old ones meanwhile */
-#define LATE_S 60   /* before the end: wait for the refresh */
+#define ID_SHOWN_FROM 12u
+#define LATE_S 60 /* before the end: wait for the refresh */
 
 struct aws_cred {
     struct aws_source source;
@@ -234,6 +236,16 @@ struct aws_credentials *aws_cred_get(struct aws_cred *c, const struct call *call
     if (got == NULL && !in_time)
         (void)gave_up(call, err);
     return got;
+}
+
+void aws_cred_id_end(struct aws_cred *c, char out[AWS_ID_END])
+{
+    out[0] = '\0';
+    pthread_mutex_lock(&c->lock);
+    const struct secret *id = c->current == NULL ? NULL : &c->current->keys.id;
+    if (id != NULL && id->len >= ID_SHOWN_FROM)
+        (void)snprintf(out, AWS_ID_END, "%s", id->value + id->len - (AWS_ID_END - 1));
+    pthread_mutex_unlock(&c->lock);
 }
 
 bool aws_cred_renew(struct aws_cred *c, const struct aws_credentials *used, const struct call *call,

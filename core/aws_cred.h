@@ -48,6 +48,11 @@ void aws_cred_free(struct aws_cred *cred); /* ends a refresh under way; NULL is 
 struct aws_credentials *aws_cred_get(struct aws_cred *cred, const struct call *call,
                                      struct err *err);
 
+/* The last four characters of the access key id in use, for people; "" while there is none, and of
+ * one so short that they would tell much of it. Does not block. */
+#define AWS_ID_END 5
+void aws_cred_id_end(struct aws_cred *cred, char out[AWS_ID_END]);
+
 /* The store has refused USED. True when there are others by now; false with the reason, for
  * instance that the source still gives the same. */
 bool aws_cred_renew(struct aws_cred *cred, const struct aws_credentials *used,

@@ -20,9 +20,12 @@ struct partition_pin;
 
 /* What status/ says of the mount: texts, borrowed, each may be NULL. Never a secret. */
 struct fs_about {
-    const char *identity; /* as whom the store is asked */
-    const char *keys;     /* to which new objects are encrypted */
-    const char *config;   /* the whole of status/config */
+    /* As whom the store is asked, which may change; a text that the caller frees, or NULL. Any
+     * thread; does not block. NULL: not known. */
+    char *(*identity)(void *arg);
+    void *identity_arg;
+    const char *keys;   /* to which new objects are encrypted */
+    const char *config; /* the whole of status/config */
 };
 
 struct fs_options {

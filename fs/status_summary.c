@@ -1,5 +1,6 @@
 /* status/summary: what a person wants to know first. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/human.h"
@@ -37,6 +38,7 @@ static void head(FILE *out, const char *name)
 static void print_mount(FILE *out, const struct status_view *v)
 {
     const struct fs_options *o = &v->fs->opt;
+    char *identity = o->about.identity == NULL ? NULL : o->about.identity(o->about.identity_arg);
     head(out, "archive:");
     fprintf(out, "%s\n", o->store->url);
     head(out, "mounted:");
@@ -44,7 +46,8 @@ static void print_mount(FILE *out, const struct status_view *v)
     fprintf(out, "%s%s\n", o->read_only ? ", read-only" : "",
             o->allow_delete ? ", deleting allowed" : "");
     head(out, "identity:");
-    fprintf(out, "%s\n", o->about.identity == NULL ? "-" : o->about.identity);
+    fprintf(out, "%s\n", identity == NULL ? "-" : identity);
+    free(identity);
     head(out, "encrypted to:");
     fprintf(out, "%s\n", o->about.keys == NULL ? "nobody: not encrypted" : o->about.keys);
 }

@@ -156,20 +156,24 @@ static void put_found(struct buf *b, const struct settings *s)
                                                              : "as AWS's tools find it");
 }
 
-char *config_identity(const struct config *c, const struct settings *s, struct err *err)
+char *config_identity(const struct config *c, const struct settings *s, const char *id_end,
+                      struct err *err)
 {
     struct buf b = BUF_INIT(TEXT_MAX);
     const char *id = setting_get(s, SET_ACCESS_KEY);
-    size_t n = id == NULL ? 0 : strlen(id);
-    if (c->is_file)
+    bool given = id != NULL && *id != '\0' && !c->aws.profile_only && !c->aws.instance_profile;
+    if (c->is_file) {
         buf_puts(&b, "the directory's owner and modes decide");
-    else if (n == 0)
+        return give(&b, err);
+    }
+    if (!given)
         put_found(&b, s);
-    else if (n < 12)
+    if (*id_end != '\0')
+        buf_printf(&b, "%saccess key ...%s", given ? "" : ", ", id_end);
+    else if (given)
         buf_puts(&b, "an access key");
-    else
-        buf_printf(&b, "access key ...%s (%s)", id + n - 4,
-                   origin_name(s->of[SET_ACCESS_KEY].origin));
+    if (given)
+        buf_printf(&b, " (%s)", origin_name(s->of[SET_ACCESS_KEY].origin));
     return give(&b, err);
 }
 

@@ -43,7 +43,7 @@ struct walefs {
     struct settings settings;
     struct config config;
     char *mountpoint;
-    char *about[3]; /* config, identity, keys; see config_text.h */
+    char *about[2]; /* config, keys; see config_text.h */
     struct aws_cred *cred;
     struct store *store;
     struct openpgp *pgp;
@@ -193,9 +193,19 @@ static bool check_store(struct walefs *w, struct err *err)
 static bool describe(struct walefs *w, struct err *err)
 {
     w->about[0] = config_text(&w->config, &w->settings, err);
-    w->about[1] = config_identity(&w->config, &w->settings, err);
-    w->about[2] = config_keys(&w->config, err);
-    return w->about[0] != NULL && w->about[1] != NULL && w->about[2] != NULL;
+    w->about[1] = config_keys(&w->config, err);
+    return w->about[0] != NULL && w->about[1] != NULL;
+}
+
+/* With credentials that were renewed it is another one. */
+static char *identity(void *arg)
+{
+    struct walefs *w = arg;
+    struct err ignored = ERR_INIT;
+    char id_end[AWS_ID_END] = "";
+    if (w->cred != NULL)
+        aws_cred_id_end(w->cred, id_end);
+    return config_identity(&w->config, &w->settings, id_end, &ignored);
 }
 
 static bool start(struct walefs *w, struct err *err)
@@ -232,8 +242,9 @@ static bool start(struct walefs *w, struct err *err)
         .partition_bytes = c->partition_bytes,
         .allow_delete = c->allow_delete,
         .about = {.config = w->about[0],
-                  .identity = w->about[1],
-                  .keys = c->recipient_count == 0 ? NULL : w->about[2]}};
+                  .identity = identity,
+                  .identity_arg = w,
+                  .keys = c->recipient_count == 0 ? NULL : w->about[1]}};
     w->fs = fs_new(&fs_options, err);
     if (w->fs == NULL)
         return false;

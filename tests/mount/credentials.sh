@@ -301,6 +301,8 @@ test_rotated_files()
     printf '[default]\naws_access_key_id=%s\naws_secret_access_key=%s\n' "$KEY" "$SECRET" >"$HOME/.aws/credentials"
     assert_same "$T/profile/wal/$A" "$T/$A"
     cp "$T/$B" "$T/envdir/wal/"
+    assert_match "$(cat "$T/envdir/status/summary")" "^identity: +access key \.\.\.${KEY: -4} .envdir.$" "status/summary"
+    assert_match "$(cat "$T/profile/status/summary")" "^identity: +as AWS.*, access key \.\.\.${KEY: -4}$" "status/summary"
     assert_log envdir "credentials have been renewed"
     assert_log profile "credentials have been renewed"
     umount_walefs envdir

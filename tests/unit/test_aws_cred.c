@@ -25,6 +25,7 @@ struct fake {
     unsigned inside;     /* lock */
     bool held;           /* lock: fetches wait */
     unsigned generation; /* lock */
+    const char *prefix;  /* lock: of the id */
     int64_t expires_s;   /* lock */
     const char *failure; /* lock; NULL: none */
     bool broken;         /* lock: gives a token that is no header */
@@ -63,7 +64,7 @@ static bool fetch(void *arg, const struct call *call, struct aws_keys *out, stru
     fake.inside--;
     if (fake.failure != NULL)
         ok = err_set(err, ERR_UNAVAILABLE, "%s", fake.failure);
-    int n = snprintf(id, sizeof(id), "id%u", fake.generation);
+    int n = snprintf(id, sizeof(id), "%sid%u", fake.prefix, fake.generation);
     out->expires_s = fake.expires_s;
     bool broken = fake.broken;
     pthread_mutex_unlock(&fake.lock);
@@ -76,7 +77,7 @@ static int set_up(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    fake = (struct fake){.generation = 1};
+    fake = (struct fake){.generation = 1, .prefix = ""};
     pthread_mutex_init(&fake.lock, NULL);
     pthread_cond_init(&fake.moved, NULL);
     const struct aws_source source = {.fetch = fetch};
@@ -144,6 +145,25 @@ static void test_without_expiry(void **state)
     for (int i = 0; i < 10; i++)
         get_and_drop("id1");
     assert_int_equal(asked(), 1);
+}
+
+/* For people: of the key that is in use now. */
+static void test_end_of_the_id(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    char end[AWS_ID_END] = "none";
+    aws_cred_id_end(cred, end);
+    assert_string_equal(end, ""); /* none yet */
+    struct aws_credentials *old = get("id1");
+    aws_cred_id_end(cred, end);
+    assert_string_equal(end, ""); /* too short to show so much of it */
+    SET(generation, 123456789);
+    SET(prefix, "AKIA");
+    assert_true(aws_cred_renew(cred, old, &env_forever, &err));
+    aws_cred_id_end(cred, end);
+    assert_string_equal(end, "6789");
+    aws_credentials_unref(old);
 }
 
 /* A snapshot stays what it was. */
@@ -378,19 +398,13 @@ static void test_freed_while_refreshing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_without_expiry),
-        T(test_snapshot),
-        T(test_failure),
-        T(test_unusable),
-        T(test_given_too_late),
-        T(test_early_refresh),
-        T(test_late_refresh),
-        T(test_short_life),
-        T(test_failing_refresh),
-        T(test_nothing_newer),
-        T(test_single_flight),
-        T(test_ended_calls),
-        T(test_freed_while_refreshing),
+        T(test_without_expiry), T(test_end_of_the_id),
+        T(test_snapshot),       T(test_failure),
+        T(test_unusable),       T(test_given_too_late),
+        T(test_early_refresh),  T(test_late_refresh),
+        T(test_short_life),     T(test_failing_refresh),
+        T(test_nothing_newer),  T(test_single_flight),
+        T(test_ended_calls),    T(test_freed_while_refreshing),
     };
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -107,7 +107,7 @@ static void test_secrets_are_only_set(void **state)
     (void)state;
     struct err err = ERR_INIT;
     char *text = text_of("s3://bucket/x", "ro");
-    char *identity = config_identity(&config, &settings, &err);
+    char *identity = config_identity(&config, &settings, "WXYZ", &err);
     char *keys = config_keys(&config, &err);
     assert_line(text, "AWS_ACCESS_KEY_ID\tset\tenvdir");
     assert_line(text, "AWS_SECRET_ACCESS_KEY\tset\tenvdir");
@@ -120,11 +120,28 @@ static void test_secrets_are_only_set(void **state)
         assert_null(strstr(texts[i], PASSPHRASE));
         assert_null(strstr(texts[i], "AKIAIOSFODNN7"));
     }
-    assert_string_equal(identity, "access key ...MPLE (envdir)");
+    assert_string_equal(identity, "access key ...WXYZ (envdir)");
     assert_string_equal(keys, "one@example.com, two?X");
     free(text);
     free(identity);
     free(keys);
+    identity = config_identity(&config, &settings, "", &err);
+    assert_string_equal(identity, "an access key (envdir)");
+    free(identity);
+}
+
+/* Keys in the envdir do not count then. */
+static void test_a_profile(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    free(text_of("s3://bucket/x", "ro,profile=backup"));
+    char *identity = config_identity(&config, &settings, "WXYZ", &err);
+    assert_string_equal(identity, "profile backup, access key ...WXYZ");
+    free(identity);
+    identity = config_identity(&config, &settings, "", &err);
+    assert_string_equal(identity, "profile backup");
+    free(identity);
 }
 
 static void test_a_directory(void **state)
@@ -138,7 +155,7 @@ static void test_a_directory(void **state)
     unsetenv("WALE_FILE_PREFIX");
     (void)snprintf(line, sizeof(line), "archive\t%s\tenvironment", source);
     assert_line(text, line);
-    char *identity = config_identity(&config, &settings, &err);
+    char *identity = config_identity(&config, &settings, "", &err);
     assert_null(strstr(identity, "key"));
     free(identity);
     free(text);
@@ -149,6 +166,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_values_and_origins, begin, end),
         cmocka_unit_test_setup_teardown(test_secrets_are_only_set, begin, end),
+        cmocka_unit_test_setup_teardown(test_a_profile, begin, end),
         cmocka_unit_test_setup_teardown(test_a_directory, begin, end),
     };
     return cmocka_run_group_tests_name("config_text", tests, NULL, NULL);

@@ -36,6 +36,13 @@ static void put(const char *key, const char *text)
     mem_set(mem, key, text, strlen(text), NULL, 0);
 }
 
+static char who[32] = "somebody";
+
+static char *identity(void *arg)
+{
+    return strdup(arg);
+}
+
 static int begin(void **state)
 {
     struct err err = ERR_INIT;
@@ -49,7 +56,7 @@ static int begin(void **state)
         .pool = pool,
         .hard = true,
         .write_timeout_ms = 2000,
-        .about = {.config = "option\tvalue\torigin\n", .identity = "somebody"},
+        .about = {.config = "option\tvalue\torigin\n", .identity = identity, .identity_arg = who},
         .partition_bytes = 1u << 20,
         .cache_dir = "/var/tmp",
         .cache_bytes = 1u << 20};
@@ -468,6 +475,8 @@ static void the_configuration_is_shown_as_it_was_given(void **state)
     (void)state;
     assert_string_equal(read_status("config"), "option\tvalue\torigin\n");
     assert_has(read_status("summary"), "identity:         somebody\n");
+    strcpy(who, "somebody else"); /* credentials were renewed */
+    assert_has(read_status("summary"), "identity:         somebody else\n");
     assert_has(read_status("summary"), "encrypted to:     nobody: not encrypted\n");
 }
 
