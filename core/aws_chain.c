@@ -30,7 +30,8 @@ enum aws_found aws_find_static(const struct aws_chain *chain, const struct call 
         !chain->opt.read_static(chain->opt.static_arg, out, &found, err))
         return AWS_FAILED;
     if (!found)
-        return aws_not_there(err, "AWS_ACCESS_KEY_ID in the envdir or the environment");
+        return aws_not_there(
+            err, "AWS_ACCESS_KEY_ID in the envdir, the unit's credentials or the environment");
     if (secret_is_set(&out->secret))
         return AWS_FOUND;
     err_set(err, ERR_FORBIDDEN,

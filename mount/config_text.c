@@ -16,6 +16,8 @@ static const char *origin_name(enum setting_origin origin)
         return "option";
     case ORIGIN_ENVDIR:
         return "envdir";
+    case ORIGIN_CREDENTIAL:
+        return "credential";
     case ORIGIN_ENVIRONMENT:
         return "environment";
     case ORIGIN_DEFAULT:

@@ -4,8 +4,8 @@
 
 #include "mount/config.h"
 
-/* One line a setting: name, value in effect, origin (option, envdir, environment, default), with
- * tabs between. Of a secret only whether it is set. The caller frees it. */
+/* One line a setting: name, value in effect, origin (option, envdir, credential, environment,
+ * default), with tabs between. Of a secret only whether it is set. The caller frees it. */
 char *config_text(const struct config *c, const struct settings *s, struct err *err);
 
 /* As whom the store is asked, without what could be used to do so. ID_END: of the access key id in

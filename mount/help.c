@@ -61,9 +61,10 @@ static const char text[] =
     "\n"
     "Credentials are never options. They are looked for where AWS's tools look: "
     "AWS_ACCESS_KEY_ID,\n"
-    "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN in the envdir or the environment, a web identity, "
-    "the\n"
-    "files in ~/.aws, a container's endpoint, the instance's role. walefs(8) says more.\n";
+    "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN in the envdir, the unit's credentials or the "
+    "environment,\n"
+    "a web identity, the files in ~/.aws, a container's endpoint, the instance's role. walefs(8) "
+    "says more.\n";
 
 void help_print(void)
 {

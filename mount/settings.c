@@ -232,8 +232,8 @@ static bool environment_read(const char *variable, struct secret *out, bool *fou
 }
 
 /* DIR NULL: the environment. The first of a setting's variables that has a value there. */
-static bool complete_one(struct settings *s, enum setting_id id, const char *dir, bool *found,
-                         struct err *err)
+static bool complete_one(struct settings *s, enum setting_id id, enum setting_origin origin,
+                         const char *dir, bool *found, struct err *err)
 {
     *found = false;
     for (size_t i = 0; i < 3 && rows[id].variables[i] != NULL && !*found; i++) {
@@ -242,7 +242,7 @@ static bool complete_one(struct settings *s, enum setting_id id, const char *dir
         bool ok = dir != NULL ? envdir_take(dir, variable, &value, found, err)
                               : environment_read(variable, &value, found, err);
         if (ok && *found)
-            ok = assign(s, id, value.value, dir != NULL ? ORIGIN_ENVDIR : ORIGIN_ENVIRONMENT, err);
+            ok = assign(s, id, value.value, origin, err);
         secret_free(&value);
         if (!ok)
             return false;
@@ -270,8 +270,12 @@ static bool read_secrets(const char *dir, struct secret *secret_key, struct secr
 static bool complete_credentials(struct settings *s, const char *dir, struct err *err)
 {
     static const char container[] = "AWS_CONTAINER_AUTHORIZATION_TOKEN";
-    bool in_dir = s->of[SET_ACCESS_KEY].origin == ORIGIN_ENVDIR, found = false;
-    bool ok = read_secrets(in_dir ? dir : NULL, &s->secret_key, &s->session_token, err) &&
+    enum setting_origin origin = s->of[SET_ACCESS_KEY].origin;
+    const char *place = origin == ORIGIN_ENVDIR       ? dir
+                        : origin == ORIGIN_CREDENTIAL ? settings_credentials_dir()
+                                                      : NULL;
+    bool found = false;
+    bool ok = read_secrets(place, &s->secret_key, &s->session_token, err) &&
               (dir == NULL || envdir_read(dir, container, &s->container_token, &found, err)) &&
               (found || environment_read(container, &s->container_token, &found, err));
     unsetenv("AWS_SECRET_ACCESS_KEY");
@@ -316,18 +320,28 @@ static bool absolute_envdir(struct settings *s, struct err *err)
     return true;
 }
 
+const char *settings_credentials_dir(void)
+{
+    const char *dir = getenv("CREDENTIALS_DIRECTORY");
+    return dir != NULL && *dir == '/' ? dir : NULL;
+}
+
 bool settings_complete(struct settings *s, struct err *err)
 {
     if (s->of[SET_ENVDIR].value != NULL && !absolute_envdir(s, err))
         return false;
     const char *dir =
         s->of[SET_ENVDIR].value; /* an option only: stays while the rest is filled in */
+    const char *credentials = settings_credentials_dir();
     for (enum setting_id id = 0; id < SET_COUNT; id++) {
         bool found = s->of[id].origin == ORIGIN_OPTION;
         // NOLINTNEXTLINE(clang-analyzer-unix.Malloc)
-        if (!found && dir != NULL && !complete_one(s, id, dir, &found, err))
+        if (!found && dir != NULL && !complete_one(s, id, ORIGIN_ENVDIR, dir, &found, err))
             return false;
-        if (!found && !complete_one(s, id, NULL, &found, err))
+        if (!found && rows[id].secret && credentials != NULL &&
+            !complete_one(s, id, ORIGIN_CREDENTIAL, credentials, &found, err))
+            return false;
+        if (!found && !complete_one(s, id, ORIGIN_ENVIRONMENT, NULL, &found, err))
             return false;
     }
     return complete_credentials(s, dir, err);

@@ -60,7 +60,14 @@ enum setting_id {
     SET_COUNT
 };
 
-enum setting_origin { ORIGIN_DEFAULT, ORIGIN_ENVIRONMENT, ORIGIN_ENVDIR, ORIGIN_OPTION };
+/* ORIGIN_CREDENTIAL: a file in $CREDENTIALS_DIRECTORY. */
+enum setting_origin {
+    ORIGIN_DEFAULT,
+    ORIGIN_ENVIRONMENT,
+    ORIGIN_CREDENTIAL,
+    ORIGIN_ENVDIR,
+    ORIGIN_OPTION
+};
 
 struct setting {
     char *value; /* NULL: unset; "" for a flag that is set */
@@ -78,9 +85,14 @@ struct settings {
  * use for themselves are ignored; an unknown one is ERR_INVALID, and so is "remount". */
 bool settings_add_options(struct settings *s, const char *list, struct err *err);
 
-/* Fills in from the envdir, if one is set, and from the environment what no option has set. Removes
- * the secrets from this process's environment, which gpg would inherit. */
+/* Fills in from the envdir, if one is set, secrets then from a unit's credentials, and from the
+ * environment what no option has set. Removes the secrets from this process's environment, which
+ * gpg would inherit. */
 bool settings_complete(struct settings *s, struct err *err);
+
+/* Where systemd puts a unit's credentials (LoadCredential=), which stay as they are while it runs;
+ * NULL outside of such a unit. */
+const char *settings_credentials_dir(void);
 
 /* What a setting is called: the option, else the variable. */
 const char *setting_name(enum setting_id id);

@@ -160,6 +160,38 @@ test_container()
     AWS_CONTAINER_CREDENTIALS_FULL_URI=http://192.0.2.1/container refused "" "192.0.2.1" loopback https
 }
 
+# As systemd hands them to walefs@mnt-pg.service: files that root alone may read, so not the user that it
+# becomes; and a passphrase there besides.
+test_unit()
+{
+    local secret
+    use_aws_server
+    make_seg $A "$T/$A"
+    secret=$SECRET
+    new_key "$T/locked" locked@example.com "open sesame"
+    chown -R "$PG_OS_USER:" "$T/locked"
+    gpgconf --homedir "$T/locked" --kill gpg-agent
+    KEY_OPTS=gpg_home=$T/locked,gpg_key=$KEY_ID
+    mkdir "$T/credentials"
+    echo "$KEY" >"$T/credentials/AWS_ACCESS_KEY_ID"
+    echo "$secret" >"$T/credentials/AWS_SECRET_ACCESS_KEY"
+    echo "open sesame" >"$T/credentials/passphrase"
+    chmod 400 "$T/credentials/"*
+    chmod 500 "$T/credentials"
+    mkdir -p "$T/m"
+    export CREDENTIALS_DIRECTORY=$T/credentials
+    mount_walefs m "user=$PG_OS_USER" allow_other
+    assert_eq "$(stat -c %U "/proc/${MOUNT_PID[m]}")" "$PG_OS_USER" "whose process it is"
+    as_pg tee "$T/m/wal/$A" <"$T/$A" >/dev/null
+    as_pg cat "$T/m/wal/$A" | cmp - "$T/$A" || fail "what was archived cannot be read"
+    as_pg cat "$T/m/status/config" >"$T/config"
+    as_pg cat "$T/m/status/summary" >"$T/summary"
+    assert_match "$(cat "$T/config")" $'^AWS_SECRET_ACCESS_KEY\tset\tcredential$' "status/config"
+    assert_match "$(cat "$T/summary")" "^identity: +access key \.\.\.${KEY: -4} .credential.$" "status/summary"
+    ! grep -F -e "$secret" -e "open sesame" "$T/config" "$T/summary" "$T/m.log" || fail "a secret shows"
+    umount_walefs m
+}
+
 # With a proxy in the environment, which must not be asked.
 test_instance_profile()
 {

@@ -454,6 +454,11 @@ test_units()
     systemd-analyze verify --man=no "$units/walefs@mnt-pg.service" "$units/mnt-pg.mount" \
         "$units/mnt-pg.automount" 2>"$T/err" || fail "$(cat "$T/err")"
     assert_eq "$(grep -v "^Unit .* not found" "$T/err")" "" "what systemd-analyze says"
+    # what is not there must not keep the unit from starting: only names that the credential stores have,
+    # and no paths (systemd.exec(5)); each is one that walefs looks for
+    assert_eq "$(sed -n 's/^LoadCredential=//p' "$units/walefs@.service" | sort | paste -sd ' ')" \
+        "AWS_ACCESS_KEY_ID:walefs-%i.AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY:walefs-%i.AWS_SECRET_ACCESS_KEY passphrase:walefs-%i.passphrase" \
+        "credentials of the unit"
     # a mount namespace of the service's own would hide the mount from all others
     local o
     for o in ProtectSystem ProtectHome ProtectKernel ProtectControlGroups ProtectProc ProcSubset \

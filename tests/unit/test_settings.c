@@ -282,6 +282,44 @@ static void test_envdir_files(void **state)
     is(SET_GPG_KEY, NULL); /* envdir(8): an empty file unsets the variable */
 }
 
+/* As systemd hands them to a unit: before the environment, behind the envdir, and secrets only. */
+static void test_credentials_of_a_unit(void **state)
+{
+    (void)state;
+    struct aws_keys keys = {.expires_s = 0};
+    struct err err = ERR_INIT;
+    bool found;
+    envdir_file("AWS_ACCESS_KEY_ID", "of-the-unit\n");
+    envdir_file("AWS_SECRET_ACCESS_KEY", "its-secret\n");
+    envdir_file("AWS_REGION", "no-secret\n");
+    setenv("CREDENTIALS_DIRECTORY", dir, 1);
+    setenv("AWS_ACCESS_KEY_ID", "of-the-environment", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "another", 1);
+    setenv("AWS_SESSION_TOKEN", "of-another", 1);
+    complete();
+    is(SET_ACCESS_KEY, "of-the-unit");
+    is(SET_REGION, NULL);
+    assert_int_equal(s.of[SET_ACCESS_KEY].origin, ORIGIN_CREDENTIAL);
+    assert_string_equal(s.secret_key.value, "its-secret");
+    assert_false(secret_is_set(&s.session_token)); /* not of these keys */
+    /* read anew, as renewing does: who the process is by then may not read the files */
+    char path[128];
+    (void)snprintf(path, sizeof(path), "%s/AWS_SECRET_ACCESS_KEY", dir);
+    assert_int_equal(unlink(path), 0);
+    assert_true(settings_read_keys(&s, &keys, &found, &err) && found);
+    assert_string_equal(keys.id.value, "of-the-unit");
+    assert_string_equal(keys.secret.value, "its-secret");
+    aws_keys_free(&keys);
+    settings_free(&s);
+    setenv("CREDENTIALS_DIRECTORY", "relative", 1);
+    assert_null(settings_credentials_dir());
+    setenv("CREDENTIALS_DIRECTORY", "/nonexistent", 1); /* and a unit without any of ours */
+    setenv("AWS_ACCESS_KEY_ID", "of-the-environment", 1);
+    complete();
+    is(SET_ACCESS_KEY, "of-the-environment");
+    unsetenv("CREDENTIALS_DIRECTORY");
+}
+
 static void incomplete(const char *hint)
 {
     struct err err = ERR_INIT;
@@ -427,6 +465,7 @@ int main(void)
         T(test_precedence),
         T(test_several_variables),
         T(test_envdir_files),
+        T(test_credentials_of_a_unit),
         T(test_unusable_envdir),
         T(test_binary_in_an_envdir),
         T(test_credentials_of_the_environment),
