@@ -19,8 +19,8 @@
 #define CHANGES_MAX 2 /* both: another region, other credentials */
 #define HEADERS_BYTES_MAX (32 * 1024)
 /* So much longer than a small request a slow one may take, and be silent: with the default of 30 s,
- * a copy of 5 GiB at 9 MB/s. S3 sends blanks meanwhile, other stores do not. */
-#define SLOW_TIMES 20u
+ * a copy of 1.5 GiB at 5 MB/s. S3 sends blanks meanwhile, other stores do not. */
+#define SLOW_TIMES 10u
 
 void s3_request_init(struct s3_request *req, const struct s3 *s3, const char *method,
                      const char *verb, const char *key)

@@ -23,7 +23,7 @@ struct store_s3_options {
     uint32_t connect_timeout_ms;
     uint32_t stall_timeout_ms;   /* no byte in either direction */
     uint32_t request_timeout_ms; /* one attempt of a small request: everything but bodies > 1 MiB;
-                                  * 20 times that for what takes the store long, which is copying
+                                  * 10 times that for what takes the store long, which is copying
                                   * and completing an upload */
     unsigned max_attempts;       /* per request, at least 1 */
     unsigned max_connections;    /* requests under way at once; more wait for a place */
