@@ -1,6 +1,7 @@
 # walefs. make: build/walefs. make install (PREFIX, DESTDIR), make deb: install it. make demo: see it
 # work. make test: every test. make check: formatting, linters, both compilers, sanitizers, tests. make bench: measurements.
-# VARIANT=clang|asan|tsan builds into build/VARIANT with that compiler or sanitizer.
+# make coverage: what the unit tests run of each source.
+# VARIANT=clang|asan|tsan|cov builds into build/VARIANT with that compiler, sanitizer or gcov's counters.
 
 VERSION := 0.1.0
 PREFIX ?= /usr/local
@@ -31,6 +32,12 @@ ifeq ($(VARIANT),tsan)
 CC := clang
 CFLAGS_BASE += -fsanitize=thread -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=thread
+endif
+# Unoptimized: each line that was written is one that can be counted. Warnings are the other builds'.
+ifeq ($(VARIANT),cov)
+CC := gcc
+CFLAGS_BASE += -O0 -w --coverage -fprofile-update=atomic
+LDFLAGS += --coverage
 endif
 
 CORE_SRC := $(wildcard core/*.c)
@@ -127,6 +134,17 @@ unit-programs: $(BUILD)/walefs $(UNIT_BIN)
 test-built: unit-programs
 	@WALEFS=$(abspath $(BUILD))/walefs tests/run '$(T)' $(UNIT_BIN)
 
+# What the unit tests run of core/ and fs/. No source may have less than COVERAGE percent of its lines run.
+COVERAGE ?= 70
+.PHONY: coverage
+coverage:
+	@tests/lib/packages.sh ensure test
+	@$(MAKE) --no-print-directory -j$$(nproc) VARIANT=cov coverage-built
+
+.PHONY: coverage-built
+coverage-built: unit-programs
+	@tests/lib/coverage.sh $(BUILD) $(COVERAGE) $(UNIT_BIN)
+
 .PHONY: bench
 bench:
 	@tests/lib/packages.sh ensure test
@@ -162,6 +180,7 @@ check: lint
 	$(MAKE) --no-print-directory VARIANT=clang all
 	$(MAKE) --no-print-directory VARIANT=asan T='^(unit|archive_class|backup_writes|basebackup|check|cli|credentials|dumps|interop|keys|mounting|outage|pg_cycle|proxy|race|scripts|status|writers)' test-built
 	$(MAKE) --no-print-directory VARIANT=tsan T=unit test-built
+	$(MAKE) --no-print-directory coverage
 	$(MAKE) --no-print-directory test
 
 # Two targets, each for FUZZ_SECONDS; what they find is added to build/fuzz/TARGET.d.
