@@ -19,6 +19,7 @@ struct partition_write {
     uint64_t written; /* plain bytes */
     struct err err;   /* of the object, when it has failed */
     bool failed;
+    bool in_header; /* a failure is kept from libarchive, which would not free all it holds (3.6) */
     char *chunk;
     char sha256[65];
 };
@@ -28,12 +29,12 @@ struct partition_write {
 static la_ssize_t on_write(struct archive *a, void *arg, const void *data, size_t n)
 {
     struct partition_write *w = arg;
-    if (w->object != NULL && !w->failed && object_write_push(w->object, data, n, &w->err) &&
-        EVP_DigestUpdate(w->sum, data, n) == 1) {
+    w->failed = w->failed || !object_write_push(w->object, data, n, &w->err) ||
+                EVP_DigestUpdate(w->sum, data, n) != 1;
+    if (!w->failed)
         w->written += n;
+    if (!w->failed || w->in_header)
         return (la_ssize_t)n;
-    }
-    w->failed = true;
     archive_set_error(a, EIO, "the partition cannot be stored");
     return -1;
 }
@@ -130,9 +131,11 @@ bool partition_write_member(struct partition_write *w, const struct member *m, s
     struct archive_entry *e = entry_of(m);
     if (e == NULL)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
+    w->in_header = true;
     int rc = archive_write_header(w->archive, e);
+    w->in_header = false;
     archive_entry_free(e);
-    if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN)
+    if (w->failed || (rc != ARCHIVE_OK && rc != ARCHIVE_WARN))
         return tar_failed(w, m->path, err);
     *offset = w->written;
     return (m->type != MEMBER_FILE || m->size == 0 || write_data(w, m, data, err)) &&
