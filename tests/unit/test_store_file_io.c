@@ -1,0 +1,303 @@
+/* core/store_file_io.c on file systems that lack what it would like, or that fail: links, renames
+ * that replace nothing, attributes, fsync, room. The system calls are this program's own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "core/store_file.h"
+#include "tests/unit/store_env.h"
+
+/* ---- system calls that fail with these, 0: that work ---- */
+
+static int link_errno, rename_errno, xattr_errno, fsync_errno, dir_fsync_errno, write_errno;
+static unsigned write_after; /* so many writes work before */
+static unsigned write_most;  /* bytes of one write, 0: all */
+
+static int done(long rc)
+{
+    return (int)rc;
+}
+
+static int failed(int why)
+{
+    errno = why;
+    return -1;
+}
+
+int linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
+{
+    return link_errno != 0 ? failed(link_errno)
+                           : done(syscall(SYS_linkat, from_fd, from, to_fd, to, flags));
+}
+
+int renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+    return rename_errno != 0 ? failed(rename_errno)
+                             : done(syscall(SYS_renameat2, from_fd, from, to_fd, to, flags));
+}
+
+int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    return xattr_errno != 0 ? failed(xattr_errno)
+                            : done(syscall(SYS_fsetxattr, fd, name, value, size, flags));
+}
+
+int fsync(int fd)
+{
+    struct stat st;
+    int why = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? dir_fsync_errno : fsync_errno;
+    return why != 0 ? failed(why) : done(syscall(SYS_fsync, fd));
+}
+
+ssize_t write(int fd, const void *data, size_t n)
+{
+    struct stat st;
+    bool ours = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    if (ours && write_errno != 0 && write_after == 0) {
+        int why = write_errno;
+        write_errno = why == EINTR ? 0 : why;
+        return failed(why);
+    }
+    write_after -= ours && write_after > 0;
+    return syscall(SYS_write, fd, data, ours && write_most != 0 && n > write_most ? write_most : n);
+}
+
+/* ---- */
+
+static struct store_env env;
+static struct err err;
+
+static int setup(void **state)
+{
+    store_env_begin(&env, STORE_DIRECTORY);
+    *state = env.store;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    link_errno = rename_errno = xattr_errno = fsync_errno = dir_fsync_errno = write_errno = 0;
+    write_after = write_most = 0;
+    store_env_end(&env);
+    return 0;
+}
+
+static size_t names_in(const char *dir)
+{
+    size_t n = 0;
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    while (readdir(d) != NULL)
+        n++;
+    closedir(d);
+    return n - 2;
+}
+
+static bool put(struct store *s, const char *key, const char *text, bool only_if_absent)
+{
+    const struct store_put p = {.body = {.mem = text, .size = strlen(text)},
+                                .only_if_absent = only_if_absent};
+    return s->ops->put(s, key, &p, NULL, &env_forever, &err);
+}
+
+/* What is taken stays as it is, and nothing else is left in the directory. */
+static void is_kept(struct store *s)
+{
+    assert_ok(put(s, "key", "first", true), &err);
+    assert_false(put(s, "key", "second", true));
+    env_assert_error(&err, ERR_EXISTS, "key");
+    env_assert_content(s, "key", "first", 5);
+    assert_int_equal(names_in(env.dir), 1);
+    assert_ok(put(s, "key", "third", false), &err);
+    env_assert_content(s, "key", "third", 5);
+    assert_int_equal(names_in(env.dir), 1);
+}
+
+static bool guard_is_weak(struct store *s)
+{
+    bool weak = false;
+    assert_ok(s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, &err), &err);
+    assert_int_equal(names_in(env.dir), 2); /* key and walefs_probe */
+    return weak;
+}
+
+/* FAT, some FUSE file systems and SMB: renames that replace nothing do. */
+static void without_links(void **state)
+{
+    static const int whys[] = {EPERM, EOPNOTSUPP, ENOSYS, EMLINK};
+    struct store *s = *state;
+    for (size_t i = 0; i < 4; i++) {
+        link_errno = whys[i];
+        is_kept(s);
+        assert_false(guard_is_weak(s));
+        const char *keys[] = {"key", "walefs_probe"};
+        assert_ok(s->ops->remove(s, keys, 2, &env_forever, &err), &err);
+    }
+}
+
+/* Where those do not exist either, the guard is weaker, and whoever mounts is told. */
+static void without_links_and_guarded_renames(void **state)
+{
+    static const int whys[] = {EINVAL, EOPNOTSUPP, ENOSYS};
+    link_errno = EPERM;
+    for (size_t i = 0; i < 3; i++) {
+        struct store *s = *state;
+        rename_errno = whys[i];
+        is_kept(s);
+        assert_true(guard_is_weak(s));
+        const char *keys[] = {"key", "walefs_probe"};
+        assert_ok(s->ops->remove(s, keys, 2, &env_forever, &err), &err);
+    }
+}
+
+/* Any other failure is no reason to try a weaker way. */
+static void naming_fails(void **state)
+{
+    struct store *s = *state;
+    link_errno = EIO;
+    assert_false(put(s, "key", "x", true));
+    env_assert_error(&err, ERR_LOCAL, "cannot name");
+    link_errno = EPERM;
+    rename_errno = EIO;
+    assert_false(put(s, "key", "x", true));
+    env_assert_error(&err, ERR_LOCAL, "cannot name");
+    rename_errno = ENOSPC;
+    assert_false(put(s, "key", "x", true));
+    assert_int_equal(err.code, ERR_NO_SPACE);
+    env_assert_absent(s, "key");
+    assert_int_equal(names_in(env.dir), 0);
+}
+
+static bool put_with_meta(struct store *s)
+{
+    static const struct store_meta meta[] = {{"walefs-a", "1"}, {"walefs-b", "2"}};
+    const struct store_put p = {
+        .body = {.mem = "x", .size = 1}, .meta = meta, .meta_count = 2, .only_if_absent = true};
+    return s->ops->put(s, "key", &p, NULL, &env_forever, &err);
+}
+
+static void without_attributes(void **state)
+{
+    struct store *s = *state;
+    struct store_info info;
+    xattr_errno = ENOSPC; /* they exist, and it has no room for them */
+    assert_false(put_with_meta(s));
+    assert_int_equal(err.code, ERR_NO_SPACE);
+    assert_int_equal(names_in(env.dir), 0);
+    xattr_errno = ENOTSUP;
+    assert_ok(put_with_meta(s), &err);
+    assert_ok(s->ops->head(s, "key", &info, &env_forever, &err), &err);
+    assert_int_equal(info.meta_count, 0);
+    env_assert_content(s, "key", "x", 1);
+}
+
+/* What is not known to be durable is not told to be stored. */
+static void what_is_not_durable_is_not_stored(void **state)
+{
+    struct store *s = *state;
+    fsync_errno = EIO;
+    assert_false(put(s, "key", "x", true));
+    env_assert_error(&err, ERR_LOCAL, "fsync");
+    env_assert_absent(s, "key");
+    assert_int_equal(names_in(env.dir), 0);
+    fsync_errno = 0;
+    dir_fsync_errno = EIO;
+    assert_false(put(s, "key", "x", true));
+    env_assert_error(&err, ERR_LOCAL, "directory");
+    assert_false(put(s, "key", "x", true)); /* it is there, but still not for sure */
+    env_assert_error(&err, ERR_LOCAL, "directory");
+    const char *keys[] = {"key"};
+    assert_false(s->ops->remove(s, keys, 1, &env_forever, &err)); /* nor is it gone for sure */
+    env_assert_error(&err, ERR_LOCAL, "fsync");
+    assert_false(put(s, "new/directory/key", "x", true));
+    assert_int_equal(err.code, ERR_LOCAL);
+    dir_fsync_errno = EINVAL; /* there is no such thing there */
+    assert_ok(put(s, "key", "x", false), &err);
+    assert_ok(s->ops->remove(s, keys, 1, &env_forever, &err), &err);
+}
+
+static void writes_that_break_off(void **state)
+{
+    struct store *s = *state;
+    char *data = env_bytes(3 << 20, 1);
+    const struct store_put p = {.body = {.mem = data, .size = 3 << 20}, .only_if_absent = true};
+    write_errno = ENOSPC;
+    write_after = 2;
+    assert_false(s->ops->put(s, "key", &p, NULL, &env_forever, &err));
+    env_assert_error(&err, ERR_NO_SPACE, "key");
+    assert_int_equal(names_in(env.dir), 0);
+    write_errno = EINTR;
+    write_after = 1;
+    write_most = 100000; /* and short ones */
+    assert_ok(s->ops->put(s, "key", &p, NULL, &env_forever, &err), &err);
+    assert_int_equal(write_errno, 0);
+    env_assert_content(s, "key", data, 3 << 20);
+    free(data);
+}
+
+/* ---- directories that come and go ---- */
+
+struct churn {
+    struct store *s;
+    const char *key;
+};
+
+static void *come_and_go(void *arg)
+{
+    const struct churn *c = arg;
+    const struct store_put p = {.body = {.mem = "x", .size = 1}, .only_if_absent = true};
+    const char *keys[] = {c->key};
+    struct err why = ERR_INIT;
+    for (int i = 0; i < 300; i++)
+        if (!c->s->ops->put(c->s, c->key, &p, NULL, &env_forever, &why) ||
+            !c->s->ops->remove(c->s, keys, 1, &env_forever, &why)) {
+            (void)fprintf(stderr, "%s\n", why.text);
+            return arg;
+        }
+    return NULL;
+}
+
+/* A remove prunes the directories that another one is about to store into. */
+static void a_directory_goes_under_a_put(void **state)
+{
+    struct churn both[] = {{*state, "a/b/c/one"}, {*state, "a/b/c/two"}};
+    pthread_t other;
+    void *result = NULL;
+    assert_int_equal(pthread_create(&other, NULL, come_and_go, &both[1]), 0);
+    void *mine = come_and_go(&both[0]);
+    assert_int_equal(pthread_join(other, &result), 0);
+    assert_null(mine);
+    assert_null(result);
+    assert_int_equal(names_in(env.dir), 0);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(without_links),
+        T(without_links_and_guarded_renames),
+        T(naming_fails),
+        T(without_attributes),
+        T(what_is_not_durable_is_not_stored),
+        T(writes_that_break_off),
+        T(a_directory_goes_under_a_put),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
