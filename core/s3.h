@@ -91,6 +91,9 @@ bool s3_perform(struct s3 *s3, const struct s3_request *req, const struct call *
 bool s3_attempt(struct s3 *s3, const struct s3_request *req, const char *payload_hex,
                 const struct call *call, struct s3_reply *reply, struct err *err, bool *again);
 void s3_reply_free(struct s3_reply *reply);
+/* S3 answers some requests with 200 before it has done the work. For a body that is not what a 2xx
+ * should bring: fills ERR from the error document in it, if that is what it is. Returns false. */
+bool s3_refused_late(const char *what, struct s3_reply *reply, struct err *err, bool *again);
 
 /* Facts from the headers of an answer about an object, its size from SIZE. */
 void s3_fill_info(const struct http_exchange *x, uint64_t size, struct store_info *info);

@@ -36,11 +36,7 @@ static bool accept_copy(void *arg, struct s3_reply *reply, struct err *err, bool
     c->etag[0] = '\0';
     if (s3_xml_parse(buf_str(&reply->body), reply->body.len, on_element, c) && c->etag[0] != '\0')
         return true;
-    struct s3_error whole = {.status = reply->status};
-    *again = true;
-    s3_error_parse(&whole, buf_str(&reply->body), reply->body.len);
-    return err_set(err, ERR_UNAVAILABLE, "%s: the store has not copied it: %s %s", c->req->what,
-                   whole.code, whole.message);
+    return s3_refused_late(c->req->what, reply, err, again);
 }
 
 /* radosgw does not know the condition. */

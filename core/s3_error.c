@@ -143,9 +143,10 @@ static struct meaning by_status(int status)
         m.again = true;
     } else if (status == 507)
         m.err = ERR_NO_SPACE;
-    else if (status == 501)
+    else if (status == 501) {
         m.err = ERR_UNSUPPORTED;
-    else if (status == 412)
+        m.again = false;
+    } else if (status == 412)
         m.err = ERR_EXISTS;
     else if (status == 400)
         m.err = ERR_INVALID;

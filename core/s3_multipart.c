@@ -254,12 +254,7 @@ static bool accept_complete(void *arg, struct s3_reply *reply, struct err *err, 
     bool parsed = s3_xml_parse(buf_str(&reply->body), reply->body.len, on_complete, r);
     if (parsed && r->root_seen && r->etag[0] != '\0')
         return true;
-    reply->error = (struct s3_error){.status = reply->status};
-    s3_error_parse(&reply->error, buf_str(&reply->body), reply->body.len);
-    if (reply->error.readable)
-        return s3_error_to_err(&reply->error, r->what, "", err, again);
-    *again = true;
-    return err_set(err, ERR_UNAVAILABLE, "%s: no readable answer to the completion", r->what);
+    return s3_refused_late(r->what, reply, err, again);
 }
 
 static bool send_complete(struct store_upload *up, const struct buf *xml, bool conditional,

@@ -292,6 +292,16 @@ static bool refused(const struct s3_request *req, struct s3_reply *reply, const 
     return false;
 }
 
+bool s3_refused_late(const char *what, struct s3_reply *reply, struct err *err, bool *again)
+{
+    reply->error = (struct s3_error){.status = reply->status};
+    s3_error_parse(&reply->error, buf_str(&reply->body), reply->body.len);
+    if (reply->error.readable)
+        return s3_error_to_err(&reply->error, what, "", err, again);
+    *again = true;
+    return err_set(err, ERR_UNAVAILABLE, "%s: no readable answer", what);
+}
+
 static enum metric_work work_of(const char *method)
 {
     return method[0] == 'G'   ? WORK_GET

@@ -100,15 +100,20 @@ static bool get_page(struct s3 *s3, const char *key_marker, const char *id_marke
     return ok;
 }
 
+/* Not every store heeds the prefix. */
+static bool is_stale(const struct s3 *s3, const struct found *f, int64_t older_than_s)
+{
+    size_t skip = strlen(s3->prefix);
+    return f->begun_s != 0 && f->begun_s < older_than_s && strncmp(f->key, s3->prefix, skip) == 0 &&
+           f->key[skip] != '\0';
+}
+
 static bool abort_one(struct s3 *s3, const struct found *f, const struct call *call,
                       struct err *err)
 {
     struct s3_request req;
     struct s3_reply reply = {.x = NULL};
-    size_t skip = strlen(s3->prefix);
-    if (strncmp(f->key, s3->prefix, skip) != 0 || f->key[skip] == '\0')
-        return true; /* not ours */
-    s3_request_init(&req, s3, "DELETE", "abort", f->key + skip);
+    s3_request_init(&req, s3, "DELETE", "abort", f->key + strlen(s3->prefix));
     s3_add_query(&req, "uploadId", f->id);
     req.max_attempts = 2;
     bool ok = s3_perform(s3, &req, call, &reply, err);
@@ -116,6 +121,17 @@ static bool abort_one(struct s3 *s3, const struct found *f, const struct call *c
         ok = true;
     s3_reply_free(&reply);
     return ok;
+}
+
+static bool same(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* Some stores answer with the first page whatever they are asked for. */
+static bool goes_on(const struct page *p, const char *key_marker, const char *id_marker)
+{
+    return p->next_key != NULL && !(same(p->next_key, key_marker) && same(p->next_id, id_marker));
 }
 
 bool s3_sweep(struct s3 *s3, int64_t older_than_s, size_t *aborted, const struct call *call,
@@ -130,12 +146,12 @@ bool s3_sweep(struct s3 *s3, int64_t older_than_s, size_t *aborted, const struct
     while (ok && more) {
         ok = get_page(s3, key_marker, id_marker, p, call, err);
         for (size_t i = 0; ok && i < p->count; i++) {
-            if (p->found[i].begun_s == 0 || p->found[i].begun_s >= older_than_s)
+            if (!is_stale(s3, &p->found[i], older_than_s))
                 continue;
             ok = abort_one(s3, &p->found[i], call, err);
             *aborted += ok;
         }
-        more = ok && p->truncated && p->next_key != NULL;
+        more = ok && p->truncated && goes_on(p, key_marker, id_marker);
         free(key_marker);
         free(id_marker);
         key_marker = p->next_key;

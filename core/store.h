@@ -175,7 +175,8 @@ struct store {
 };
 
 /* Lists what LIST says from its first page (token is not used) to the last, and gives each page to
- * FN, which borrows it; false from FN, with ERR set, ends the listing. */
+ * FN, which borrows it; false from FN, with ERR set, ends the listing. ERR_CORRUPT for a store that
+ * does not go on. */
 typedef bool store_page_fn(void *arg, const struct store_page *page, struct err *err);
 bool store_list_each(struct store *store, const struct store_list *list, store_page_fn *fn,
                      void *arg, const struct call *call, struct err *err);

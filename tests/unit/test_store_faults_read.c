@@ -228,6 +228,36 @@ static void test_list_pages(void **state)
     script_end(&script);
 }
 
+static bool count_entries(void *arg, const struct store_page *page, struct err *err)
+{
+    (void)err;
+    *(size_t *)arg += page->count;
+    return true;
+}
+
+#define PAGE(key, token)                                                                        \
+    "{'expect': 'GET /bucket\\?.*', 'text': '<ListBucketResult><IsTruncated>true</IsTruncated>" \
+    "<Contents><Key>p/" key "</Key></Contents><NextContinuationToken>" token                    \
+    "</NextContinuationToken></ListBucketResult>'}"
+
+/* A store, or a cache before it, that ignores the token: no listing without end, and no half of one
+ * for a whole. */
+static void test_list_that_stays(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    size_t entries = 0;
+    const struct store_list all = {.prefix = ""};
+    script_begin(&script, "[" PAGE("a", "1") ", " PAGE("b", "2") ", " PAGE("b", "2") "]");
+    struct store *s = script_store(&script, 1);
+    assert_false(store_list_each(s, &all, count_entries, &entries, &env_forever, &err));
+    env_assert_error(&err, ERR_CORRUPT, "the same page again");
+    assert_int_equal(entries, 2);
+    s->ops->free(s);
+    script_end(&script);
+}
+
 int main(void)
 {
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
@@ -238,6 +268,7 @@ int main(void)
         cmocka_unit_test(test_range_ignored),
         cmocka_unit_test(test_list_answers),
         cmocka_unit_test(test_list_pages),
+        cmocka_unit_test(test_list_that_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
