@@ -7,9 +7,9 @@
 
 #include "core/waiter.h"
 
-/* S3 takes 10,000 parts: the size doubles so often that 5 TiB fit. */
-#define DOUBLE_EVERY 1000u
-#define PART_BYTES_MAX (512u << 20)
+/* So often that 5 TiB are in 10,000 parts, which is what S3 takes of both. */
+#define DOUBLE_EVERY 800u
+#define PART_BYTES_MAX (1u << 30)
 #define ABORT_MS 5000
 
 struct part_sink;
@@ -29,7 +29,6 @@ struct part_sink {
     char *key;
     struct store_upload *upload; /* NULL until the first part is full */
     struct part *filling;
-    size_t part_bytes;
     unsigned parts;       /* that were handed out */
     bool done;            /* finished, or failed to */
     struct cancel cancel; /* ends the parts under way */
@@ -120,8 +119,6 @@ static bool send_part(struct part_sink *s, struct err *err)
     struct part *part = s->filling;
     s->filling = NULL;
     part->number = ++s->parts;
-    if (s->parts % DOUBLE_EVERY == 0 && s->part_bytes < PART_BYTES_MAX)
-        s->part_bytes *= 2;
     pthread_mutex_lock(&s->lock);
     s->under_way++;
     pthread_mutex_unlock(&s->lock);
@@ -134,32 +131,40 @@ static bool send_part(struct part_sink *s, struct err *err)
     return false;
 }
 
+size_t part_sink_part_bytes(size_t first_bytes, unsigned number)
+{
+    size_t bytes = first_bytes;
+    for (unsigned n = DOUBLE_EVERY; n < number && bytes < PART_BYTES_MAX; n += DOUBLE_EVERY)
+        bytes *= 2;
+    return bytes;
+}
+
 static bool make_room(struct part_sink *s, struct err *err)
 {
     if (s->filling != NULL && s->filling->used < s->filling->cap)
         return true;
     if (s->filling != NULL && !send_part(s, err))
         return false;
+    size_t bytes = part_sink_part_bytes(s->opt.part_bytes, s->parts + 1);
     pthread_mutex_lock(&s->lock);
     struct part *part = s->spare;
     if (part != NULL)
         s->spare = part->next;
     pthread_mutex_unlock(&s->lock);
-    if (part != NULL && part->cap < s->part_bytes) {
+    if (part != NULL && part->cap < bytes) {
         part_free(part);
         part = NULL;
     }
     if (part == NULL) {
         part = calloc(1, sizeof(*part));
         if (part != NULL)
-            part->data = malloc(s->part_bytes);
+            part->data = malloc(bytes);
         if (part == NULL || part->data == NULL) {
             part_free(part);
-            return err_set(err, ERR_NO_MEMORY, "out of memory for a part of %zu bytes",
-                           s->part_bytes);
+            return err_set(err, ERR_NO_MEMORY, "out of memory for a part of %zu bytes", bytes);
         }
         part->owner = s;
-        part->cap = s->part_bytes;
+        part->cap = bytes;
     }
     part->used = 0;
     s->filling = part;
@@ -259,7 +264,6 @@ struct sink *part_sink_new(const struct part_sink_options *options, struct err *
         .write = part_sink_write, .finish = part_sink_finish, .close = part_sink_close};
     s->opt = *options;
     s->key = key;
-    s->part_bytes = options->part_bytes;
     cancel_init(&s->cancel);
     pthread_mutex_init(&s->lock, NULL);
     waiter_cond_init(&s->changed);

@@ -246,6 +246,97 @@ static void cancelled_while_parts_are_under_way(void **state)
     end(&e);
 }
 
+/* ---- the sizes of parts ---- */
+
+/* S3: 10,000 parts of 5 GiB at most, 5 TiB together. */
+static void the_largest_object_fits_its_parts(void **state)
+{
+    static const uint64_t firsts[] = {5u << 20, 8u << 20, 64u << 20};
+    (void)state;
+    for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
+        uint64_t all = 0;
+        assert_int_equal(part_sink_part_bytes(firsts[i], 1), firsts[i]);
+        for (unsigned n = 1; n <= 10000; n++) {
+            uint64_t bytes = part_sink_part_bytes(firsts[i], n);
+            assert_true(bytes >= firsts[i] && bytes <= UINT64_C(5) << 30);
+            all += bytes;
+        }
+        assert_true(all >= UINT64_C(5) << 40);
+    }
+}
+
+/* A store of which only the parts' sizes are of interest. */
+struct sizes {
+    struct store base;
+    uint64_t bytes[2001];
+};
+
+static struct store_upload *sizes_begin(struct store *s, const char *key,
+                                        const struct store_put *put, const struct call *call,
+                                        struct err *e)
+{
+    (void)key;
+    (void)put;
+    (void)call;
+    (void)e;
+    return (struct store_upload *)s;
+}
+
+static bool sizes_part(struct store_upload *up, unsigned number, const struct store_body *body,
+                       const struct call *call, struct err *e)
+{
+    struct sizes *s = (struct sizes *)up;
+    (void)call;
+    (void)e;
+    assert_true(number <= 2000);
+    s->bytes[number] = body->size;
+    return true;
+}
+
+static bool sizes_complete(struct store_upload *up, struct store_info *info,
+                           const struct call *call, struct err *e)
+{
+    (void)up;
+    (void)info;
+    (void)call;
+    (void)e;
+    return true;
+}
+
+static void parts_are_as_large_as_is_told(void **state)
+{
+    static const struct store_ops ops = {
+        .upload_begin = sizes_begin, .upload_part = sizes_part, .upload_complete = sizes_complete};
+    struct sizes *s = calloc(1, sizeof(*s));
+    struct pool *pool = pool_new(4, 50, &err);
+    const struct part_sink_options opt = {.store = &s->base,
+                                          .pool = pool,
+                                          .key = KEY,
+                                          .part_bytes = 100,
+                                          .parallel = 3,
+                                          .call = &env_forever};
+    char bytes[777] = {0};
+    size_t left = 0;
+    (void)state;
+    assert_true(s != NULL && pool != NULL);
+    s->base.ops = &ops;
+    struct sink *sink = part_sink_new(&opt, &err);
+    assert_non_null(sink);
+    for (unsigned n = 1; n <= 2000; n++)
+        left += part_sink_part_bytes(100, n);
+    for (size_t n; left > 0; left -= n) {
+        n = left < sizeof(bytes) ? left : sizeof(bytes);
+        assert_ok(sink->write(sink, bytes, n, &err), &err);
+    }
+    assert_ok(sink->finish(sink, &err), &err);
+    sink_close(sink);
+    pool_free(pool);
+    for (unsigned n = 1; n <= 2000; n++)
+        assert_int_equal(s->bytes[n], part_sink_part_bytes(100, n));
+    assert_true(s->bytes[2000] > s->bytes[1]);
+    free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +350,11 @@ int main(void)
         ENV_TEST(slow_parts_leave_time_to_finish),
         ENV_TEST(cancelled_while_parts_are_under_way),
     };
+    const struct CMUnitTest once[] = {
+        cmocka_unit_test(the_largest_object_fits_its_parts),
+        cmocka_unit_test(parts_are_as_large_as_is_told),
+    };
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
-    return env_run(tests, sizeof(tests) / sizeof(tests[0]));
+    int failures = cmocka_run_group_tests_name("sizes", once, NULL, NULL);
+    return failures + env_run(tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -26,6 +26,8 @@
 static int link_errno, rename_errno, xattr_errno, fsync_errno, dir_fsync_errno, write_errno;
 static unsigned write_after; /* so many writes work before */
 static unsigned write_most;  /* bytes of one write, 0: all */
+static int copy_errno;
+static size_t copy_most = SIZE_MAX; /* bytes that copy_file_range takes before it fails */
 
 static int done(long rc)
 {
@@ -63,6 +65,15 @@ int fsync(int fd)
     return why != 0 ? failed(why) : done(syscall(SYS_fsync, fd));
 }
 
+ssize_t copy_file_range(int from_fd, off_t *from, int to_fd, off_t *to, size_t n, unsigned flags)
+{
+    if (copy_most == 0)
+        return copy_errno == 0 ? 0 : failed(copy_errno); /* 0: some file systems' way to refuse */
+    size_t now = n < copy_most ? n : copy_most;
+    copy_most -= now;
+    return syscall(SYS_copy_file_range, from_fd, from, to_fd, to, now, flags);
+}
+
 ssize_t write(int fd, const void *data, size_t n)
 {
     struct stat st;
@@ -93,6 +104,8 @@ static int teardown(void **state)
     (void)state;
     link_errno = rename_errno = xattr_errno = fsync_errno = dir_fsync_errno = write_errno = 0;
     write_after = write_most = 0;
+    copy_errno = 0;
+    copy_most = SIZE_MAX;
     store_env_end(&env);
     return 0;
 }
@@ -250,6 +263,35 @@ static void writes_that_break_off(void **state)
     free(data);
 }
 
+/* What a file system does not copy inside itself is copied through this host, from where it ended.
+ */
+static void parts_are_joined_without_the_kernel(void **state)
+{
+    static const int whys[] = {0, EXDEV, EOPNOTSUPP, ENOSYS, EINVAL};
+    static const size_t mosts[] = {0, 1000, 1u << 20};
+    struct store *s = *state;
+    char *data = env_bytes(5 << 20, 2);
+    const struct store_put put_parts = {.only_if_absent = false};
+    const struct store_body bodies[] = {{.mem = data, .size = 3 << 20},
+                                        {.mem = data + (3 << 20), .size = 2 << 20}};
+    for (size_t i = 0; i < 15; i++) {
+        struct store_info info;
+        copy_errno = whys[i % 5];
+        copy_most = mosts[i / 5];
+        struct store_upload *up = s->ops->upload_begin(s, "key", &put_parts, &env_forever, &err);
+        assert_ok(up != NULL, &err);
+        assert_ok(s->ops->upload_part(up, 2, &bodies[1], &env_forever, &err), &err);
+        assert_ok(s->ops->upload_part(up, 1, &bodies[0], &env_forever, &err), &err);
+        assert_false(s->ops->upload_part(up, 0, &bodies[0], &env_forever, &err));
+        env_assert_error(&err, ERR_INVALID, "from 1");
+        assert_ok(s->ops->upload_complete(up, &info, &env_forever, &err), &err);
+        assert_int_equal(info.size, 5 << 20);
+        env_assert_content(s, "key", data, 5 << 20);
+        assert_int_equal(names_in(env.dir), 1);
+    }
+    free(data);
+}
+
 /* ---- directories that come and go ---- */
 
 struct churn {
@@ -297,6 +339,7 @@ int main(void)
         T(without_attributes),
         T(what_is_not_durable_is_not_stored),
         T(writes_that_break_off),
+        T(parts_are_joined_without_the_kernel),
         T(a_directory_goes_under_a_put),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
