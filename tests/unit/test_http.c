@@ -333,6 +333,95 @@ static void test_total_timeout(void **state)
     script_end(&script);
 }
 
+static enum err_code failing(struct http *http, const char *url, struct err *err, bool *again)
+{
+    const struct http_request req = {.method = "GET", .url = url};
+    *again = true;
+    assert_null(http_open(http, &req, &env_forever, err, again));
+    assert_int_equal(http_idle(http), 1); /* its place is free again */
+    return err->code;
+}
+
+/* What is wrong with the address is told, and whether it is worth another try. */
+static void test_addresses(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    bool again;
+    struct http *http = client(1);
+    assert_int_equal(failing(http, "http://", &err, &again), ERR_INVALID);
+    assert_false(again);
+    assert_int_equal(failing(http, "http://[::1", &err, &again), ERR_INVALID);
+    assert_int_equal(failing(http, "gopher-no-such://x/", &err, &again), ERR_UNAVAILABLE);
+    assert_false(again);
+    assert_int_equal(failing(http, "http://walefs-test.invalid/secret", &err, &again),
+                     ERR_UNAVAILABLE);
+    assert_true(again);
+    assert_non_null(strstr(err.text, "http://walefs-test.invalid: "));
+    assert_null(strstr(err.text, "secret"));
+    http_free(http);
+}
+
+/* The environment's proxy is asked, and named when it is what fails; or nobody asks it. */
+static void test_proxy(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    bool again;
+    script_begin(&script, "[{'text': 'direct'}, {'expect': 'GET http://127.0.0.1:1/x', 'text': "
+                          "'through it'}]");
+    assert_int_equal(setenv("http_proxy", "http://walefs-test.invalid:1", 1), 0);
+    struct http *http = client(1);
+    assert_int_equal(failing(http, "http://127.0.0.1:1/", &err, &again), ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "check the proxy in the environment"));
+    http_free(http);
+    const struct http_options options = {.connect_timeout_ms = 1000,
+                                         .stall_timeout_ms = 1000,
+                                         .max_connections = 1,
+                                         .no_proxy = true};
+    http = http_new(&options, &err);
+    struct http_exchange *x = start(http, &script, &get, &err, &again);
+    assert_non_null(x);
+    read_exactly(x, "direct");
+    http_close(x);
+    http_free(http);
+    char proxy[64];
+    (void)snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%u", script.port);
+    assert_int_equal(setenv("http_proxy", proxy, 1), 0);
+    http = client(1);
+    const struct http_request req = {.method = "GET", .url = "http://127.0.0.1:1/x"};
+    x = http_open(http, &req, &env_forever, &err, &again);
+    assert_int_equal(unsetenv("http_proxy"), 0);
+    assert_non_null(x);
+    read_exactly(x, "through it");
+    http_close(x);
+    http_free(http);
+    script_end(&script);
+}
+
+static void test_ca_file(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    const struct http_options options = {.ca_file = "/nonexistent/ca.pem",
+                                         .connect_timeout_ms = 1000,
+                                         .stall_timeout_ms = 1000,
+                                         .max_connections = 1};
+    struct script script;
+    char url[64];
+    bool again;
+    script_begin(&script, "[]");
+    (void)snprintf(url, sizeof(url), "https://127.0.0.1:%u/", script.port);
+    struct http *http = http_new(&options, &err);
+    assert_non_null(http);
+    assert_int_equal(failing(http, url, &err, &again), ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.text, "option cafile"));
+    assert_false(again);
+    http_free(http);
+    script_drop(&script);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +430,8 @@ int main(void)
         cmocka_unit_test(test_upload),          cmocka_unit_test(test_upload_of_short_file),
         cmocka_unit_test(test_dead_connection), cmocka_unit_test(test_places),
         cmocka_unit_test(test_total_timeout),   cmocka_unit_test(test_no_sigpipe),
+        cmocka_unit_test(test_addresses),       cmocka_unit_test(test_proxy),
+        cmocka_unit_test(test_ca_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/log.h"
 #include "tests/unit/store_env.h"
@@ -124,6 +125,53 @@ static void test_range_ignored(void **state)
     assert_int_equal(info.size, 10);
     assert_int_equal(source_read_full(src, out, sizeof(out), &err), 0);
     source_close(src);
+    s->ops->free(s);
+    script_end(&script);
+}
+
+/* Shorter than the offset when it is read, longer when it is looked at: nobody waits for that to
+ * end, and an end is not made up. */
+static void test_object_that_changes(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    struct store_info info;
+#define SHORT "{'headers': {'range': 'bytes=12-'}, 'status': 416, 'error': 'InvalidRange'}"
+#define LONG "{'status': 206, 'text': '0', 'etag': 'e1', 'range': '0-0/20'}"
+    script_begin(&script, "[" SHORT ", " LONG ", " SHORT ", " LONG ", " SHORT ", " LONG "]");
+    struct store *s = script_store(&script, 1);
+    assert_null(s->ops->get(s, "key", 12, UINT64_MAX, &info, &env_forever, &err));
+    env_assert_error(&err, ERR_UNAVAILABLE, "changes all the time");
+    s->ops->free(s);
+    script_end(&script);
+}
+
+/* By how much the store's clock is ahead, as of its last answer. */
+static void test_clock(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    struct store_info info;
+    char steps[512], then[64];
+    time_t t = time(NULL) + 7200;
+    struct tm tm;
+    (void)strftime(then, sizeof(then), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&t, &tm));
+    (void)snprintf(steps, sizeof(steps),
+                   "[{'status': 404, 'error': 'NoSuchKey', 'reply': {'Date': '%s'}}, {'status': "
+                   "404, 'error': 'NoSuchKey', 'reply': {'Date': 'yesterday'}}]",
+                   then);
+    script_begin(&script, steps);
+    struct store *s = script_store(&script, 1);
+    int64_t ahead = 0;
+    assert_false(s->ops->clock(s, &ahead)); /* it has not answered yet */
+    assert_false(s->ops->head(s, "key", &info, &env_forever, &err));
+    assert_true(s->ops->clock(s, &ahead));
+    assert_true(ahead > 7100 && ahead <= 7200);
+    assert_false(s->ops->head(s, "key", &info, &env_forever, &err));
+    assert_true(s->ops->clock(s, &ahead)); /* what is no date changes nothing */
+    assert_true(ahead > 7100 && ahead <= 7200);
     s->ops->free(s);
     script_end(&script);
 }
@@ -269,6 +317,8 @@ int main(void)
         cmocka_unit_test(test_list_answers),
         cmocka_unit_test(test_list_pages),
         cmocka_unit_test(test_list_that_stays),
+        cmocka_unit_test(test_object_that_changes),
+        cmocka_unit_test(test_clock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

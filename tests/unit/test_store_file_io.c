@@ -83,7 +83,8 @@ ssize_t write(int fd, const void *data, size_t n)
         write_errno = why == EINTR ? 0 : why;
         return failed(why);
     }
-    write_after -= ours && write_after > 0;
+    if (ours && write_after > 0)
+        write_after--;
     return syscall(SYS_write, fd, data, ours && write_most != 0 && n > write_most ? write_most : n);
 }
 
