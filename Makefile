@@ -72,6 +72,10 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(UNIT_COMMON)) $(ARCHI
 	@echo "  LINK $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $$($(PKG_CONFIG) --libs $(PKGS) cmocka) $(LIBS)
 
+# These are asked for memory by walefs' sources: tests/unit/no_memory.c.
+$(BUILD)/tests/test_no_mem%: LDFLAGS += $(foreach f,malloc calloc realloc reallocarray strdup strndup \
+	asprintf,-Wl,--wrap=$(f))
+
 $(BUILD)/obj/%.o: %.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	@echo "  CC   $@"
