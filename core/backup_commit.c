@@ -241,7 +241,7 @@ static void clean_up(struct backup_write *w)
     struct call once;
     char guard[STORE_KEY_MAX];
     const char **keys = calloc(w->count + 1, sizeof(*keys));
-    struct err err = ERR_INIT;
+    struct err err = {.code = ERR_NO_MEMORY, .text = "out of memory"};
     size_t n = 0;
     backup_write_key(w, GUARD_REST, guard);
     for (size_t i = 0; keys != NULL && i < w->count; i++)

@@ -8,6 +8,7 @@
 
 bool buf_reserve(struct buf *b, size_t n)
 {
+    b->no_memory = false;
     if (n > b->max || b->len > b->max - n || b->len + n > SIZE_MAX / 4)
         return false;
     size_t need = b->len + n + 1;
@@ -17,6 +18,7 @@ bool buf_reserve(struct buf *b, size_t n)
     while (cap < need)
         cap *= 2;
     char *data = realloc(b->data, cap);
+    b->no_memory = data == NULL;
     if (data == NULL)
         return false;
     b->data = data;
@@ -54,6 +56,12 @@ bool buf_printf(struct buf *b, const char *fmt, ...)
     va_end(ap);
     b->len += (size_t)n;
     return true;
+}
+
+bool buf_refused(const struct buf *b, const char *too_long, struct err *err)
+{
+    return b->no_memory ? err_set(err, ERR_NO_MEMORY, "out of memory")
+                        : err_set(err, ERR_INVALID, "%s", too_long);
 }
 
 const char *buf_str(const struct buf *b)

@@ -11,7 +11,8 @@ struct buf {
     char *data; /* NUL-terminated whenever it is not NULL; the NUL is not counted in len */
     size_t len;
     size_t cap;
-    size_t max; /* more than this is refused */
+    size_t max;     /* more than this is refused */
+    bool no_memory; /* was why it last refused to grow */
 };
 
 #define BUF_INIT(max_bytes)                                  \
@@ -26,6 +27,9 @@ bool buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(print
 
 /* Makes room for N more bytes behind len, so that they can be written in place. */
 bool buf_reserve(struct buf *b, size_t n);
+
+/* After one of these was false: ERR_INVALID and TOO_LONG, or ERR_NO_MEMORY. Returns false. */
+bool buf_refused(const struct buf *b, const char *too_long, struct err *err);
 
 /* "" when nothing was appended. Borrowed until the next change. */
 const char *buf_str(const struct buf *b);

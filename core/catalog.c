@@ -143,6 +143,10 @@ static bool read_sentinel(struct store *store, struct found *f, const struct cal
     if (n >= 0)
         f->readable = sentinel_parse(f->name, text, (size_t)n, &f->info, &why);
     free(text);
+    if (why.code == ERR_NO_MEMORY) { /* which says nothing of the backup */
+        *err = why;
+        return false;
+    }
     if (n >= 0 && !f->readable)
         log_warn("%s; that backup is not offered", why.text);
     f->info.stored_s = f->stored_s;

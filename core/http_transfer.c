@@ -105,7 +105,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
     }
     if (keep_header(x, line, n))
         return all;
-    x->headers_too_long = true;
+    x->headers_too_long = !x->answer.no_memory;
     return 0;
 }
 

@@ -210,7 +210,7 @@ static bool sign(const struct s3 *s3, const struct sending *how, const struct s3
     if (ok && req->query_count > 0)
         ok = buf_puts(&r->url, "?") && sigv4_query(&r->url, req->query, req->query_count, false);
     if (!ok)
-        return err_set(err, ERR_INVALID, "the URL is too long");
+        return buf_refused(r->path.no_memory ? &r->path : &r->url, "the URL is too long", err);
     r->sign.method = req->method;
     r->sign.path = buf_str(&r->path);
     r->sign.query = req->query;
@@ -221,7 +221,7 @@ static bool sign(const struct s3 *s3, const struct sending *how, const struct s3
         .access_key_id = keys->id.value, .secret = &keys->secret, .region = place->region};
     if (!sigv4_authorize(&key, &r->sign, &r->auth, err))
         return false;
-    return add_lines(r) || err_set(err, ERR_INVALID, "the headers are too long");
+    return add_lines(r) || buf_refused(&r->lines, "the headers are too long", err);
 }
 
 static void signed_free(struct signed_request *r)

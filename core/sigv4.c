@@ -162,11 +162,11 @@ bool sigv4_authorize(const struct sigv4_key *key, const struct sigv4_request *re
     struct buf text = BUF_INIT(CANONICAL_MAX);
     uint8_t k[SHA256_BYTES], signature[SHA256_BYTES];
     char request_hex[SIGV4_HEX], signature_hex[SIGV4_HEX], scope[128];
-    bool ok = sort(req->headers, req->header_count, headers, SIGV4_MAX_HEADERS);
-    for (size_t i = 0; ok && i < req->header_count; i++)
-        ok = buf_printf(&names, "%s%s", i > 0 ? ";" : "", headers[i]->name);
-    ok = ok && canonical(req, headers, buf_str(&names), &text) &&
-         sigv4_sha256_hex(text.data, text.len, request_hex);
+    bool fits = sort(req->headers, req->header_count, headers, SIGV4_MAX_HEADERS);
+    for (size_t i = 0; fits && i < req->header_count; i++)
+        fits = buf_printf(&names, "%s%s", i > 0 ? ";" : "", headers[i]->name);
+    fits = fits && canonical(req, headers, buf_str(&names), &text);
+    bool ok = fits && sigv4_sha256_hex(text.data, text.len, request_hex);
     (void)snprintf(scope, sizeof(scope), "%.8s/%.80s/%.20s/aws4_request", req->date, key->region,
                    service(key));
     if (text.data != NULL) /* the session token is in it */
@@ -179,10 +179,16 @@ bool sigv4_authorize(const struct sigv4_key *key, const struct sigv4_request *re
     OPENSSL_cleanse(k, sizeof(k));
     if (ok) {
         sigv4_hex(signature, sizeof(signature), signature_hex);
-        ok = buf_printf(out, "AWS4-HMAC-SHA256 Credential=%s/%s,SignedHeaders=%s,Signature=%s",
-                        key->access_key_id, scope, buf_str(&names), signature_hex);
+        ok = fits =
+            buf_printf(out, "AWS4-HMAC-SHA256 Credential=%s/%s,SignedHeaders=%s,Signature=%s",
+                       key->access_key_id, scope, buf_str(&names), signature_hex);
     }
+    const struct buf *last = names.no_memory ? &names : text.no_memory ? &text : out;
+    if (!fits)
+        (void)buf_refused(last, "the request cannot be signed: it is too long", err);
+    else if (!ok)
+        err_set(err, ERR_NO_MEMORY, "out of memory");
     buf_free(&names);
     buf_free(&text);
-    return ok || err_set(err, ERR_INVALID, "the request cannot be signed: it is too long");
+    return ok;
 }

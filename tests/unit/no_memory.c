@@ -104,7 +104,7 @@ void no_memory_each(const char *name, no_memory_work *work)
         (void)no_memory_over(true);
         if (!more && !ok)
             fail_msg("%s: %s", name, err.text);
-        if (!ok && err.code != ERR_NO_MEMORY)
+        if (!ok && !err_transient(err.code))
             fail_msg("%s, allocation %u: %s: %s", name, nth, err_name(err.code), err.text);
     }
     assert_true(nth > 1);

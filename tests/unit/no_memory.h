@@ -16,8 +16,8 @@ typedef bool no_memory_work(struct err *err);
 bool no_memory_over(bool ok);
 
 /* Calls WORK with allocation 1 failing, then with allocation 2..., in any thread, until there are
- * no more. Asserts that work which fails says ERR_NO_MEMORY, and that it works without a failure.
- */
+ * no more. Asserts that it works when none fails; and when it does not work, that its error is one
+ * that may pass (err_transient), most often ERR_NO_MEMORY. */
 void no_memory_each(const char *name, no_memory_work *work);
 
 #endif

@@ -1,0 +1,317 @@
+/* Stores, and what is written to them, with each allocation failing once: an operation that had no
+ * memory says so, and has stored all or nothing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backup_env.h"
+#include "core/catalog.h"
+#include "core/log.h"
+#include "core/object_write.h"
+#include "no_memory.h"
+
+#define MIB (1u << 20)
+
+static struct store *s; /* of the running test */
+static char *data;      /* 20 MiB */
+
+/* ---- every operation ---- */
+
+static bool put(struct err *err)
+{
+    static const struct store_meta meta[] = {{"walefs-x", "1"}};
+    const struct store_put p = {.body = {.mem = "hello", .size = 5}, .meta = meta, .meta_count = 1};
+    return no_memory_over(s->ops->put(s, "key", &p, NULL, &env_forever, err));
+}
+
+static bool get(struct err *err)
+{
+    struct store_info info;
+    char out[8];
+    struct source *src = s->ops->get(s, "key", 0, UINT64_MAX, &info, &env_forever, err);
+    ssize_t n = src == NULL ? -1 : source_read_full(src, out, sizeof(out), err);
+    source_close(src);
+    if (no_memory_over(n >= 0)) {
+        assert_int_equal(n, 5); /* what cannot be read for want of memory is no short object */
+        assert_memory_equal(out, "hello", 5);
+    }
+    return n >= 0;
+}
+
+static bool head(struct err *err)
+{
+    struct store_info info;
+    return no_memory_over(s->ops->head(s, "key", &info, &env_forever, err));
+}
+
+static bool count_page(void *arg, const struct store_page *page, struct err *err)
+{
+    (void)err;
+    *(size_t *)arg += page->count;
+    return true;
+}
+
+static bool list(struct err *err)
+{
+    const struct store_list what = {.prefix = "", .delimiter = "/", .start_after = "a"};
+    size_t n = 0;
+    bool ok = store_list_each(s, &what, count_page, &n, &env_forever, err);
+    if (no_memory_over(ok))
+        assert_int_equal(n, 1); /* nor is a list without what had no room in memory a list */
+    return ok;
+}
+
+static bool copy(struct err *err)
+{
+    return no_memory_over(s->ops->copy(s, "key", "copy", NULL, &env_forever, err));
+}
+
+static bool remove_two(struct err *err)
+{
+    const char *keys[] = {"copy", "absent"};
+    return no_memory_over(s->ops->remove(s, keys, 2, &env_forever, err));
+}
+
+static bool upload(struct err *err)
+{
+    const struct store_put p = {.only_if_absent = false};
+    const struct store_body body = {.mem = "hello", .size = 5};
+    struct store_upload *up = s->ops->upload_begin(s, "key", &p, &env_forever, err);
+    if (up == NULL)
+        return no_memory_over(false);
+    bool ok = s->ops->upload_part(up, 1, &body, &env_forever, err);
+    if (ok)
+        ok = s->ops->upload_complete(up, NULL, &env_forever, err);
+    else
+        s->ops->upload_abort(up, &env_forever);
+    return no_memory_over(ok);
+}
+
+static bool check(struct err *err)
+{
+    bool weak;
+    return no_memory_over(s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, err));
+}
+
+static void every_operation_in_a_directory(void **state)
+{
+    (void)state;
+    struct store_env env;
+    store_env_begin(&env, STORE_DIRECTORY);
+    s = env.store;
+    no_memory_each("put", put);
+    no_memory_each("get", get);
+    no_memory_each("list", list);
+    no_memory_each("copy", copy);
+    no_memory_each("upload", upload);
+    no_memory_each("check", check);
+    env_assert_content(s, "key", "hello", 5);
+    env_assert_list(s, (struct store_list){.prefix = ""}, ENV_LIST("copy", "key", "walefs_probe"));
+    store_env_end(&env);
+}
+
+/* One operation against a server that answers STEP as often as it is asked. */
+static void against_s3(const char *name, no_memory_work *work, const char *step)
+{
+    struct script script;
+    char steps[2048];
+    (void)snprintf(steps, sizeof(steps), "[{'times': 5000, %s}]", step);
+    script_begin(&script, steps);
+    s = script_store(&script, 2);
+    struct err err = ERR_INIT;
+    assert_ok(work(&err), &err); /* so that there are credentials: their lack is remembered */
+    no_memory_each(name, work);
+    s->ops->free(s);
+    script_drop(&script);
+}
+
+static void every_operation_in_s3(void **state)
+{
+    (void)state;
+    against_s3("put", put, "'etag': '5d41402abc4b2a76b9719d911017c592'");
+    against_s3("get", get, "'text': 'hello', 'etag': 'e'");
+    against_s3("head", head, "'status': 206, 'text': 'h', 'etag': 'e', 'range': '0-0/5'");
+    against_s3("list", list,
+               "'text': '<ListBucketResult><Contents><Key>p/key</Key></Contents>"
+               "</ListBucketResult>'");
+    against_s3("copy", copy, "'text': '<CopyObjectResult><ETag>e</ETag></CopyObjectResult>'");
+    against_s3("remove", remove_two, "'text': '<DeleteResult></DeleteResult>'");
+}
+
+/* ---- what is written ---- */
+
+static struct backup_env env;
+
+static int set_up(void **state)
+{
+    (void)state;
+    backup_env_begin(&env, "label", NULL, NULL, 2);
+    backup_env_run(&env, "tar -C cluster -cf label.tar . && "
+                         "tar -C cluster --exclude ./backup_label -cf stopped.tar .");
+    s = env.files.store;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    backup_env_end(&env);
+    return 0;
+}
+
+#define KEY "dumps_005/x.lzo"
+
+static bool object(struct err *err)
+{
+    const struct object_write_options options = {.store = s,
+                                                 .pgp = env.pgp,
+                                                 .pool = env.pool,
+                                                 .key = KEY,
+                                                 .stall_ms = 20000,
+                                                 .call = &env_forever};
+    struct object_written out;
+    struct object_write *w = object_write_new(&options, err);
+    bool ok = w != NULL && object_write_push(w, data, 20 * MIB, err) && object_write_end(w, err) &&
+              object_write_wait(w, &out, err);
+    object_write_free(w);
+    if (!no_memory_over(ok)) {
+        env_assert_absent(s, KEY);
+        return false;
+    }
+    lzop_map_free(&out.facts.map);
+    const char *keys[] = {KEY};
+    return s->ops->remove(s, keys, 1, &env_forever, err);
+}
+
+static void an_object_while_it_is_written(void **state)
+{
+    (void)state;
+    no_memory_each("object", object);
+}
+
+static char *tar;
+static size_t tar_bytes;
+
+static bool backup(struct err *err)
+{
+    struct backup_write *w = NULL;
+    struct source *in = source_mem(tar, tar_bytes, err);
+    if (in != NULL)
+        w = backup_write_new(&env.opt, err);
+    bool ok = w != NULL && backup_write_tar(w, in, "", err) && backup_env_commit(w, err);
+    (void)no_memory_over(ok);
+    source_close(in);
+    if (w != NULL)
+        backup_write_abort(w, &env_forever);
+    backup_write_free(w);
+    if (ok) { /* its temporary objects may have stayed behind: that does no harm */
+        assert_true(backup_env_has(&env, BACKUP_DIR BACKUP_SENTINEL_SUFFIX));
+        backup_env_run(&env, "rm -r '%s'/*", env.files.dir);
+    }
+    env_assert_list(s, (struct store_list){.prefix = ""}, ENV_LIST(NULL));
+    return ok;
+}
+
+static void read_tar(const char *name)
+{
+    char path[128];
+    (void)snprintf(path, sizeof(path), "%s/%s", env.dir, name);
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    tar = malloc(4 * MIB);
+    assert_non_null(tar);
+    tar_bytes = fread(tar, 1, 4 * MIB, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void a_backup_while_it_is_written(void **state)
+{
+    static const char *const names[] = {"label.tar", "stopped.tar"};
+    (void)state;
+    env.opt.store = s;
+    for (size_t i = 0; i < 2; i++) {
+        read_tar(names[i]);
+        no_memory_each(names[i], backup);
+        free(tar);
+    }
+}
+
+/* ---- what is read of backups ---- */
+
+static struct catalog *known;
+
+/* What is not read for want of memory is not damaged, and not gone. */
+static bool catalog(struct err *err)
+{
+    struct catalog *c = catalog_load(s, known, &env_forever, err);
+    bool ok = no_memory_over(c != NULL);
+    if (ok) {
+        assert_int_equal(c->count, 2);
+        assert_int_equal(c->incomplete_count, 1);
+    }
+    catalog_unref(c);
+    return ok;
+}
+
+static bool objects(struct err *err)
+{
+    struct backup_objects o;
+    bool ok =
+        backup_objects_load(s, "base_000000010000000000000009_00000040", &o, &env_forever, err);
+    if (no_memory_over(ok)) {
+        assert_int_equal(o.count, 5);
+        assert_int_equal(o.partition_count, 4);
+        backup_objects_free(&o);
+    }
+    return ok;
+}
+
+static void what_there_is_of_backups(void **state)
+{
+    (void)state;
+    for (unsigned i = 1; i <= 2; i++) {
+        char key[128];
+        (void)snprintf(key, sizeof(key), BACKUP_PREFIX "base_00000001000000000000000%u_00000040%s",
+                       i, BACKUP_SENTINEL_SUFFIX);
+        env_put(s, key, "{}", 2);
+    }
+    for (unsigned i = 0; i < 5; i++) {
+        char key[128];
+        (void)snprintf(key, sizeof(key),
+                       BACKUP_PREFIX "base_000000010000000000000009_00000040/tar_partitions/%s%u%s",
+                       i < 4 ? "part_" : "other_", i, ".tar.lzo");
+        env_put(s, key, "x", 1);
+    }
+    no_memory_each("catalog", catalog);
+    struct err err = ERR_INIT;
+    known = catalog_load(s, NULL, &env_forever, &err);
+    assert_ok(known != NULL, &err);
+    no_memory_each("catalog that is known", catalog);
+    catalog_unref(known);
+    no_memory_each("objects", objects);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_operation_in_a_directory),
+        cmocka_unit_test(every_operation_in_s3),
+        T(an_object_while_it_is_written),
+        T(a_backup_while_it_is_written),
+        T(what_there_is_of_backups),
+    };
+    data = env_bytes(20 * MIB, 3);
+    int failures = cmocka_run_group_tests(tests, NULL, NULL);
+    free(data);
+    return failures;
+}
