@@ -96,6 +96,10 @@ static void test_limit(void **state)
     assert_true(buf_puts(&b, "12345678"));
     assert_true(buf_append(&b, "", 0));
     assert_false(buf_puts(&b, "9"));
+    struct err err = ERR_INIT;
+    assert_false(buf_refused(&b, "nine are too many", &err));
+    assert_int_equal(err.code, ERR_INVALID);
+    assert_string_equal(err.text, "nine are too many");
     assert_string_equal(buf_str(&b), "12345678");
     buf_free(&b);
 
@@ -144,7 +148,10 @@ static void test_failing_allocation(void **state)
     no_memory = true;
     bool first = buf_puts(&b, "x");
     no_memory = false;
+    struct err err = ERR_INIT;
     assert_false(first);
+    assert_false(buf_refused(&b, "too long", &err));
+    assert_int_equal(err.code, ERR_NO_MEMORY);
     assert_string_equal(buf_str(&b), "");
     assert_true(buf_puts(&b, "kept"));
     char big[1000];
