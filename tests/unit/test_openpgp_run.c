@@ -457,12 +457,12 @@ static void deadline(void **state)
 {
     (void)state;
     struct err err = ERR_INIT;
-    struct call call = {.cancel = NULL, .deadline_ms = now_ms() + 200};
     use_fake_gpg("exec sleep 1000");
     struct odd_source src = odd(coded.data, coded.len, 0, NULL);
     struct test_sink sink;
     test_sink_init(&sink);
     int64_t start = now_ms();
+    const struct call call = {.cancel = NULL, .deadline_ms = start + 200};
     assert_false(decrypt(pgp, &src.base, &sink, &call, &err));
     assert_true(now_ms() - start >= 190);
     assert_true(now_ms() - start < HUNG_MS);
