@@ -70,7 +70,7 @@ static bool list(struct err *err)
 
 static bool copy(struct err *err)
 {
-    return no_memory_over(s->ops->copy(s, "key", "copy", NULL, &env_forever, err));
+    return no_memory_over(s->ops->copy(s, "key", "copy", NULL, NULL, &env_forever, err));
 }
 
 static bool remove_two(struct err *err)

@@ -21,7 +21,7 @@ static void one_copy(const char *steps, enum err_code code, const char *text)
     struct err err = ERR_INIT;
     script_begin(&script, steps);
     struct store *s = script_store(&script, 2);
-    bool ok = s->ops->copy(s, "from", "to", NULL, &env_forever, &err);
+    bool ok = s->ops->copy(s, "from", "to", NULL, NULL, &env_forever, &err);
     if (ok != (code == ERR_NONE))
         fail_msg("%s: %s", steps, ok ? "succeeded" : err.text);
     if (!ok)
@@ -89,10 +89,10 @@ static void the_facts_are_the_copys_own(void **state)
                  "'text': 'h', 'etag': 'new', 'range': '0-0/7'}, {" COPY ", " COPIED "}, "
                  "{'expect': 'GET /bucket/p/to', 'status': 403, 'error': 'AccessDenied'}]");
     struct store *s = script_store(&script, 1);
-    assert_ok(s->ops->copy(s, "from", "to", &info, &env_forever, &err), &err);
+    assert_ok(s->ops->copy(s, "from", "to", NULL, &info, &env_forever, &err), &err);
     assert_int_equal(info.size, 7);
     assert_string_equal(info.etag, "new");
-    assert_false(s->ops->copy(s, "from", "to", &info, &env_forever, &err));
+    assert_false(s->ops->copy(s, "from", "to", NULL, &info, &env_forever, &err));
     env_assert_error(&err, ERR_FORBIDDEN, NULL);
     s->ops->free(s);
     script_end(&script);
@@ -109,12 +109,12 @@ static void names_are_checked_and_encoded(void **state)
                  "}]");
     struct store *s = script_store(&script, 1);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        assert_false(s->ops->copy(s, bad[i], "to", NULL, &env_forever, &err));
+        assert_false(s->ops->copy(s, bad[i], "to", NULL, NULL, &env_forever, &err));
         assert_int_equal(err.code, ERR_INVALID);
-        assert_false(s->ops->copy(s, "from", bad[i], NULL, &env_forever, &err));
+        assert_false(s->ops->copy(s, "from", bad[i], NULL, NULL, &env_forever, &err));
         assert_int_equal(err.code, ERR_INVALID);
     }
-    assert_ok(s->ops->copy(s, "a b/?+%\xc3\xa9", "to", NULL, &env_forever, &err), &err);
+    assert_ok(s->ops->copy(s, "a b/?+%\xc3\xa9", "to", NULL, NULL, &env_forever, &err), &err);
     s->ops->free(s);
     script_end(&script);
 }
