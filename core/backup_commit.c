@@ -71,7 +71,7 @@ static bool put_text(struct backup_write *w, const char *rest, const char *text,
 }
 
 /* Copies through this host, for stores that cannot copy (Ceph does not where it encrypts). */
-static bool copy_through(struct backup_write *w, const char *from, const char *to,
+static bool copy_through(struct backup_write *w, const char *from, const char *etag, const char *to,
                          struct store_info *info, struct err *err)
 {
     struct store *store = w->opt.store;
@@ -86,7 +86,9 @@ static bool copy_through(struct backup_write *w, const char *from, const char *t
                                               .call = w->opt.call,
                                               .info = info};
     struct source *body = store->ops->get(store, from, 0, UINT64_MAX, &of_from, w->opt.call, err);
-    if (body != NULL)
+    if (body != NULL && strcmp(of_from.etag, etag) != 0)
+        err_set(err, ERR_STALE, "%s was replaced since it was written", from);
+    else if (body != NULL)
         out = part_sink_new(&options, err);
     bool ok = out != NULL && stream_copy(body, out, err) && out->finish(out, err);
     sink_close(out);
@@ -94,15 +96,18 @@ static bool copy_through(struct backup_write *w, const char *from, const char *t
     return ok;
 }
 
-static bool copy_object(struct backup_write *w, const char *from, uint64_t size, const char *to,
-                        struct store_info *info, struct err *err)
+/* PART is what was written to FROM. */
+static bool copy_object(struct backup_write *w, const char *from,
+                        const struct index_partition *part, const char *to, struct store_info *info,
+                        struct err *err)
 {
+    struct store *store = w->opt.store;
     uint64_t most = w->opt.copy_max_bytes == 0 ? COPY_MAX_BYTES : w->opt.copy_max_bytes;
-    if (size > most)
-        return copy_through(w, from, to, info, err);
-    if (w->opt.store->ops->copy(w->opt.store, from, to, NULL, info, w->opt.call, err))
+    if (part->stored_size > most)
+        return copy_through(w, from, part->etag, to, info, err);
+    if (store->ops->copy(store, from, to, part->etag, info, w->opt.call, err))
         return true;
-    return err->code == ERR_UNSUPPORTED && copy_through(w, from, to, info, err);
+    return err->code == ERR_UNSUPPORTED && copy_through(w, from, part->etag, to, info, err);
 }
 
 /* What was begun before the name was known. The originals stay until the backup is complete. */
@@ -115,7 +120,7 @@ static bool copy_temporaries(struct backup_write *w, struct err *err)
         if (!w->begun[i].temporary)
             continue;
         backup_write_partition_key(w, i, key);
-        if (!copy_object(w, w->begun[i].key, part->stored_size, key, &info, err))
+        if (!copy_object(w, w->begun[i].key, part, key, &info, err))
             return false;
         if (info.size != part->stored_size)
             return err_set(err, ERR_CORRUPT, "%s: the store's copy has another size", key);

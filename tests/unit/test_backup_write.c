@@ -191,6 +191,52 @@ static void test_large_copies(void **state)
     }
 }
 
+/* Somebody puts other bytes, as many, in the place of what is about to be copied. */
+static void replace(void *arg, const char *op, const char *key)
+{
+    struct backup_env *e = arg;
+    struct store *store = e->files.store;
+    struct store_page page = {0};
+    struct err err = ERR_INIT;
+    const struct store_list list = {.prefix = BACKUP_PREFIX BACKUP_TEMP_PREFIX};
+    if (strcmp(op, "copy") != 0 &&
+        (strcmp(op, "get") != 0 || strstr(key, BACKUP_TEMP_PREFIX) == NULL))
+        return;
+    fault_set_hook(e->faults, NULL, NULL);
+    assert_ok(store->ops->list(store, &list, &page, &env_forever, &err), &err);
+    assert_true(page.count > 0);
+    for (size_t i = 0; i < page.count; i++) {
+        char *other = test_bytes(page.entries[i].size, 77);
+        const struct store_put put = {.body = {.mem = other, .size = page.entries[i].size}};
+        assert_ok(store->ops->put(store, page.entries[i].key, &put, NULL, &env_forever, &err),
+                  &err);
+        free(other);
+    }
+    store_page_free(&page);
+}
+
+/* What was stored under a temporary key is what becomes a partition, or there is no backup. */
+static void test_replaced_before_it_is_copied(void **state)
+{
+    static const uint64_t most[] = {0, 1};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct backup_env e;
+        struct err err = ERR_INIT;
+        begin(&e, "bulk=2000000", false, 2);
+        e.opt.copy_max_bytes = most[i];
+        struct backup_write *w = backup_env_writer(&e);
+        assert_ok(backup_env_tree(&e, w, "cluster", &err), &err);
+        fault_set_hook(e.faults, replace, &e);
+        assert_false(backup_env_commit(w, &err));
+        env_assert_error(&err, ERR_STALE, "replaced");
+        backup_write_abort(w, &env_forever);
+        backup_write_free(w);
+        assert_int_equal(backup_env_count(&e), 0);
+        backup_env_end(&e);
+    }
+}
+
 /* Members and bytes of a partition are limited; a larger member goes alone. */
 static void test_partitions(void **state)
 {
@@ -492,6 +538,7 @@ int main(void)
         cmocka_unit_test(test_tree_without_label),
         cmocka_unit_test(test_tablespace_and_one_place),
         cmocka_unit_test(test_large_copies),
+        cmocka_unit_test(test_replaced_before_it_is_copied),
         cmocka_unit_test(test_partitions),
         cmocka_unit_test(test_refused_streams),
         cmocka_unit_test(test_refused_members),
