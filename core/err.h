@@ -38,7 +38,7 @@ enum err_code {
 
 struct err {
     enum err_code code;
-    int sys_errno;           /* when a system call failed, else 0 */
+    int sys_errno; /* of a system call that failed, or that the error is to become; else 0 */
     uint32_t retry_after_ms; /* what the store asked for, 0 when it did not */
     char remote[64];         /* the store's own code for it ("SlowDown"), "" without one */
     char request[96];        /* the store's name for the request, "" without one */

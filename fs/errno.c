@@ -15,7 +15,7 @@ int fs_errno(const struct err *err)
     case ERR_CANCELLED:
         return EINTR;
     case ERR_INVALID:
-        return EINVAL;
+        return err->sys_errno == ENAMETOOLONG ? ENAMETOOLONG : EINVAL;
     case ERR_DENIED:
         return EPERM;
     case ERR_NO_SPACE:

@@ -280,9 +280,13 @@ static struct node *get_node(struct fs *fs, uint64_t id, struct err *err)
 static bool name_ok(const char *name, struct err *err)
 {
     size_t len = strlen(name);
-    if (len == 0 || len > INODE_NAME_MAX || strchr(name, '/') != NULL)
+    if (len == 0 || strchr(name, '/') != NULL)
         return err_set(err, ERR_INVALID, "not a valid file name");
-    return true;
+    if (len <= INODE_NAME_MAX)
+        return true;
+    err_set(err, ERR_INVALID, "a file name of more than %u bytes", INODE_NAME_MAX);
+    err->sys_errno = ENAMETOOLONG;
+    return false;
 }
 
 bool fs_lookup(struct fs *fs, uint64_t parent, const char *name, pid_t pid, struct fs_entry *out,

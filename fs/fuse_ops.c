@@ -84,8 +84,8 @@ static void fail(fuse_req_t req, struct request *r, const char *operation, fuse_
     char path[512];
     fs_path(fs_of(req), ino, path, sizeof(path));
     if (name != NULL) {
-        size_t len = strlen(path);
-        (void)snprintf(path + len, sizeof(path) - len, "/%s", name);
+        size_t len = ino == FUSE_ROOT_ID ? 0 : strlen(path);
+        (void)snprintf(path + len, sizeof(path) - len, "%s%s", len == 0 ? "" : "/", name);
     }
     log_failure(r, operation, path, err);
     r->outcome = err->code;

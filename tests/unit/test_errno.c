@@ -43,7 +43,10 @@ static void test_each(void **state)
                  {ERR_UNSUPPORTED, EOPNOTSUPP},
                  {ERR_FROZEN, EIO},
                  {ERR_NO_ATTRIBUTE, ENODATA},
+                 {ERR_BUSY, EBUSY},
+                 {ERR_NOT_EMPTY, ENOTEMPTY},
                  {ERR_STALE, ESTALE}};
+    assert_int_equal(sizeof(table) / sizeof(table[0]), ERR_CODES);
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
         assert_int_equal(errno_of(table[i].code), table[i].number);
 }
@@ -74,12 +77,24 @@ static void test_local_reasons(void **state)
     assert_int_equal(fs_errno(&err), ENOMEM);
 }
 
+/* What cannot be accepted is EINVAL, but for a name that is too long POSIX has a word of its own.
+ */
+static void test_a_name_that_is_too_long(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    err_set(&err, ERR_INVALID, "x");
+    err.sys_errno = ENAMETOOLONG;
+    assert_int_equal(fs_errno(&err), ENAMETOOLONG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each),
         cmocka_unit_test(test_only_absence_is_enoent),
         cmocka_unit_test(test_local_reasons),
+        cmocka_unit_test(test_a_name_that_is_too_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
