@@ -187,6 +187,8 @@ void fs_free(struct fs *fs)
         return;
     while (fs->handles != NULL)
         fs_release(fs, fs->handles);
+    while (fs->dirs != NULL)
+        fs_releasedir(fs, fs->dirs);
     new_backups_free(fs);
     inode_table_free(fs->inodes);
     dumps_free(fs->dumps);
@@ -587,6 +589,28 @@ static void dir_rewind(struct dir *dir)
     dir->done = false;
 }
 
+static void dir_enter(struct fs *fs, struct dir *dir)
+{
+    pthread_mutex_lock(&fs->handles_lock);
+    dir->next = fs->dirs;
+    if (dir->next != NULL)
+        dir->next->prev = dir;
+    fs->dirs = dir;
+    pthread_mutex_unlock(&fs->handles_lock);
+}
+
+static void dir_leave(struct fs *fs, struct dir *dir)
+{
+    pthread_mutex_lock(&fs->handles_lock);
+    if (dir->prev != NULL)
+        dir->prev->next = dir->next;
+    else
+        fs->dirs = dir->next;
+    if (dir->next != NULL)
+        dir->next->prev = dir->prev;
+    pthread_mutex_unlock(&fs->handles_lock);
+}
+
 bool fs_opendir(struct fs *fs, uint64_t id, struct dir **out, const struct call *call,
                 struct err *err)
 {
@@ -601,12 +625,14 @@ bool fs_opendir(struct fs *fs, uint64_t id, struct dir **out, const struct call 
         return can ? err_set(err, ERR_NO_MEMORY, "out of memory") : refuse(err, "listing");
     }
     dir->node = node;
+    dir_enter(fs, dir);
     *out = dir;
     return true;
 }
 
 void fs_releasedir(struct fs *fs, struct dir *dir)
 {
+    dir_leave(fs, dir);
     dir_rewind(dir);
     node_unref(fs->inodes, dir->node);
     free(dir);

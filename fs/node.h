@@ -32,6 +32,7 @@ struct fs {
     int64_t started_s;              /* what directories show as their time */
     pthread_mutex_t handles_lock;
     struct handle *handles;    /* handles_lock */
+    struct dir *dirs;          /* handles_lock: open directories */
     fs_invalidate *invalidate; /* set once, before there are requests; may be NULL */
     void *invalidate_arg;
     _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
@@ -58,7 +59,8 @@ struct dir {
     size_t count;
     uint64_t first; /* index of items[0] in the whole listing */
     bool done;
-    char *token; /* the kind's own: where the next window begins */
+    char *token;             /* the kind's own: where the next window begins */
+    struct dir *next, *prev; /* fs->handles_lock */
 };
 
 /* All may be NULL: then the operation is refused. */
@@ -116,8 +118,8 @@ struct handle_ops {
     bool (*reads)(const struct handle *, const struct partition *);
 };
 
-/* Open handles are in a list, since a mount can end while files are open: the kernel then releases
- * nothing. */
+/* Open handles, and open directories, are in a list, since a mount can end while files are open:
+ * the kernel then releases nothing. */
 struct handle {
     const struct handle_ops *ops;
     struct node *node;          /* a reference */
