@@ -127,6 +127,7 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
     cancel_init(&fs->stop);
     pthread_mutex_init(&fs->handles_lock, NULL);
     pthread_mutex_init(&fs->new_backups_lock, NULL);
+    pthread_cond_init(&fs->tar_reader_ended, NULL);
     fs->opt = *options;
     fs->started_s = time(NULL);
     fs->persistence =
@@ -199,6 +200,7 @@ void fs_free(struct fs *fs)
     fetcher_free(fs->fetcher);
     pthread_mutex_destroy(&fs->handles_lock);
     pthread_mutex_destroy(&fs->new_backups_lock);
+    pthread_cond_destroy(&fs->tar_reader_ended);
     cancel_destroy(&fs->stop);
     free(fs);
 }

@@ -187,6 +187,8 @@ void new_backups_stop(struct fs *fs)
     // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the tree has a reference)
     for (struct new_backup *nb = fs->new_backups; nb != NULL; nb = nb->next)
         new_backup_fail(nb, &stopped, &ignored);
+    while (fs->tar_readers > 0) /* not for long: their calls are cancelled */
+        pthread_cond_wait(&fs->tar_reader_ended, &fs->new_backups_lock);
     pthread_mutex_unlock(&fs->new_backups_lock);
 }
 

@@ -94,7 +94,8 @@ bool new_backup_rmdir(struct fs *fs, struct node *top, const struct call *call, 
 void new_backups_each(struct fs *fs, void (*fn)(void *arg, const char *label, int64_t made_s),
                       void *arg);
 
-void new_backups_stop(struct fs *fs); /* fails all; before pool_free */
+/* Fails all, and waits for what uses the pool without being one of its jobs. Before pool_free. */
+void new_backups_stop(struct fs *fs);
 void new_backups_free(struct fs *fs); /* after it */
 
 /* ---- between the sources named above ---- */

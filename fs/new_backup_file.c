@@ -38,10 +38,20 @@ struct new_writer {
 
 /* ---- tar streams ---- */
 
+/* The pool must not go while a reader may still submit to it: see new_backups_stop. */
+static void count_reader(struct fs *fs, bool begins)
+{
+    pthread_mutex_lock(&fs->new_backups_lock);
+    fs->tar_readers += begins ? 1u : -1u;
+    pthread_cond_broadcast(&fs->tar_reader_ended);
+    pthread_mutex_unlock(&fs->new_backups_lock);
+}
+
 static void *read_tar(void *arg)
 {
     struct tar_stream *s = arg;
     struct new_backup *nb = s->backup;
+    struct fs *fs = nb->fs;
     struct err err = ERR_INIT, ignored = ERR_INIT;
     struct backup_write *w = new_backup_take(nb, &err);
     bool ok = w != NULL && backup_write_tar(w, s->tar, s->prefix, &err);
@@ -57,6 +67,7 @@ static void *read_tar(void *arg)
     s->ended = true;
     pthread_cond_broadcast(&nb->changed);
     pthread_mutex_unlock(&nb->lock);
+    count_reader(fs, false);
     return NULL;
 }
 
@@ -78,9 +89,11 @@ static struct tar_stream *tar_stream_new(struct new_backup *nb, const char *name
     }
     s->pipe = pipe_sink(s->both, &nb->call);
     s->tar = pipe_source(s->both, &nb->call);
+    count_reader(nb->fs, true);
     int rc = pthread_create(&s->thread, NULL, read_tar, s);
     if (rc == 0)
         return s;
+    count_reader(nb->fs, false);
     sink_close(s->pipe);
     source_close(s->tar);
     free(s);

@@ -29,7 +29,9 @@ struct fs {
     struct wal_delete *wal_delete;
     pthread_mutex_t new_backups_lock;
     struct new_backup *new_backups; /* new_backups_lock: those that are being written */
-    int64_t started_s;              /* what directories show as their time */
+    unsigned tar_readers;           /* new_backups_lock: threads that read a tar stream */
+    pthread_cond_t tar_reader_ended;
+    int64_t started_s; /* what directories show as their time */
     pthread_mutex_t handles_lock;
     struct handle *handles;    /* handles_lock */
     struct dir *dirs;          /* handles_lock: open directories */
