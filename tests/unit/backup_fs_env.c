@@ -126,6 +126,16 @@ bool bfs_put_file(uint64_t dir, const char *name, const char *path, const struct
     return ok;
 }
 
+static bool put_link(uint64_t dir, const char *name, const char *path)
+{
+    char target[256];
+    struct fs_entry e;
+    ssize_t n = readlink(path, target, sizeof(target) - 1);
+    assert_true(n > 0);
+    target[n] = '\0';
+    return fs_symlink(bfs.fs, dir, name, target, &e, &env_forever, &bfs.err);
+}
+
 static bool put_tree(uint64_t to, const char *from)
 {
     bool ok = true;
@@ -142,6 +152,8 @@ static bool put_tree(uint64_t to, const char *from)
         if (S_ISDIR(st.st_mode))
             ok = fs_mkdir(bfs.fs, to, entry->d_name, 0700, &e, &env_forever, &bfs.err) &&
                  put_tree(e.id, path) && set_facts(e.id, &st, NULL);
+        else if (S_ISLNK(st.st_mode))
+            ok = put_link(to, entry->d_name, path);
         else
             ok = bfs_put_file(to, entry->d_name, path, &st);
     }
