@@ -99,8 +99,8 @@ static void what_cannot_be_read_is_not_known(void **state)
     static const char *const damage[] = {
         "rm part_*",
         "for p in part_*; do : >$p; done",
-        "for p in part_*; do lzop -dc $p >t && sed -i 's/START WAL LOCATION/START WAX LOCATION/' t "
-        "&& lzop -c <t >$p && rm t; done",
+        ("for p in part_*; do lzop -dc $p >t && "
+         "sed -i 's/START WAL LOCATION/START WAX LOCATION/' t && lzop -c <t >$p && rm t; done"),
     };
     struct backup_position start;
     (void)state;
