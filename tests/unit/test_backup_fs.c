@@ -544,7 +544,7 @@ static void rmdir_needs_the_option(void **state)
 static void in_the_store(const char *format)
 {
     char command[512];
-    (void)snprintf(command, sizeof(command), format, env.files.dir);
+    (void)snprintf(command, sizeof(command), format, bfs.env.files.dir);
     assert_int_equal(system(command), 0);
 }
 
@@ -554,21 +554,22 @@ static void rmdir_refuses_what_has_an_unreadable_sentinel(void **state)
 {
 #define SENTINEL "%1$s/basebackups_005/" NAME "_backup_stop_sentinel.json"
     (void)state;
-    begin("label");
-    must_back_up("x");
+    bfs_begin("label");
+    bfs_must_back_up("x");
     in_the_store("mv " SENTINEL " %1$s/kept && head -c 40 %1$s/kept >" SENTINEL);
-    assert_false(fs_rmdir(fs, backups, NAME, &endless, &err));
-    assert_int_equal(fs_errno(&err), EPERM);
-    assert_non_null(strstr(err.text, "restore basebackups_005/" NAME "_backup_stop_sentinel.json"));
-    assert_non_null(strstr(err.text, "delete that object"));
+    assert_false(fs_rmdir(bfs.fs, bfs.top, NAME, &env_forever, &bfs.err));
+    assert_int_equal(fs_errno(&bfs.err), EPERM);
+    assert_non_null(
+        strstr(bfs.err.text, "restore basebackups_005/" NAME "_backup_stop_sentinel.json"));
+    assert_non_null(strstr(bfs.err.text, "delete that object"));
     in_the_store("mv %1$s/kept " SENTINEL);
-    must_be_the_cluster(NAME "/pgdata");
+    bfs_must_be_the_cluster(NAME "/pgdata");
     in_the_store(": >" SENTINEL);
-    assert_false(fs_rmdir(fs, backups, NAME, &endless, &err));
+    assert_false(fs_rmdir(bfs.fs, bfs.top, NAME, &env_forever, &bfs.err));
     in_the_store("rm " SENTINEL); /* the deliberate act */
-    assert_ok(fs_rmdir(fs, backups, NAME, &endless, &err), &err);
-    wait_empty();
-    end();
+    assert_ok(fs_rmdir(bfs.fs, bfs.top, NAME, &env_forever, &bfs.err), &bfs.err);
+    bfs_wait_empty();
+    bfs_end();
 #undef SENTINEL
 }
 
