@@ -1,4 +1,5 @@
 /* Directories under dumps/. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -225,10 +226,13 @@ static bool entry_of_item(struct fs *fs, struct node *dir, const struct dir_item
 static bool writable(struct fs *fs, const struct node *dir, const char *name,
                      char path[STORE_KEY_MAX], struct err *err)
 {
-    if (!dump_name_ok(name))
-        return err_set(err, ERR_INVALID, "no dump can have such a name");
-    return dump_child_path(fs, dir, name, path, err) &&
-           (!fs->opt.read_only ||
+    if (!dump_child_path(fs, dir, name, path, err)) {
+        if (err->code == ERR_INVALID &&
+            (strlen(name) > DUMP_NAME_MAX || strlen(path) > DUMP_PATH_MAX))
+            err->sys_errno = ENAMETOOLONG;
+        return false;
+    }
+    return (!fs->opt.read_only ||
             err_set(err, ERR_DENIED, "dumps/%.200s: the mount is read-only", path));
 }
 

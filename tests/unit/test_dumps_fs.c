@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/dump_name.h"
 #include "dumps_env.h"
 #include "fs/errno.h"
 
@@ -467,6 +468,32 @@ static void directories(void **state)
 }
 
 /* The content is somewhere whatever fails, and both names at most. */
+/* What lies below gets ".lzo" and facts: a little less than a file system's 255 bytes is left. */
+static void long_names(void **state)
+{
+    char name[256];
+    struct fs_entry e;
+    (void)state;
+    memset(name, 'n', sizeof(name));
+    name[DUMP_NAME_MAX] = '\0';
+    uint64_t dir = do_mkdir(the_dumps, name);
+    assert_int_not_equal(dir, 0);
+    assert_true(do_put_text(dir, name, "long"));
+    name[DUMP_NAME_MAX] = 'n';
+    name[DUMP_NAME_MAX + 1] = '\0';
+    assert_null(do_create(the_dumps, name, O_WRONLY));
+    assert_int_equal(fs_errno(&the_err), ENAMETOOLONG);
+    assert_false(fs_mkdir(the_fs, dir, name, 0700, &e, &endless, &the_err));
+    assert_int_equal(fs_errno(&the_err), ENAMETOOLONG);
+    name[DUMP_NAME_MAX] = '\0';
+    dir = do_mkdir(do_mkdir(dir, "second"), name);
+    dir = do_mkdir(dir, name);
+    assert_null(do_create(dir, name, O_WRONLY)); /* the path as a whole */
+    assert_int_equal(fs_errno(&the_err), ENAMETOOLONG);
+    assert_null(do_create(the_dumps, "a\nb", O_WRONLY));
+    assert_int_equal(fs_errno(&the_err), EINVAL);
+}
+
 static void a_rename_never_loses_anything(void **state)
 {
     size_t n;
@@ -628,6 +655,7 @@ int main(void)
         DUMPS_TEST(sizes_cost_no_request_each),
         DUMPS_TEST(objects_of_others_are_read_once),
         DUMPS_TEST(directories),
+        DUMPS_TEST(long_names),
         DUMPS_TEST(a_rename_never_loses_anything),
         DUMPS_TEST(whole_directories),
         DUMPS_TEST(what_came_meanwhile_is_not_removed),
