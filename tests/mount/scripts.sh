@@ -298,6 +298,53 @@ test_resumes()
     assert_eq "$(find "$d" -name '.walefs-restore*')" "" "what the script leaves"
 }
 
+# The finishing changes what was compared with backup_manifest, and takes the tablespaces' markers away:
+# the same command ends it all the same.
+test_resumes_the_finishing()
+{
+    local d=$T/target rc=0 pid
+    make_archive
+    leave_mount
+    mkdir -m 777 "$T/slow"
+    cat >"$T/slow/sync" <<END
+#!/bin/bash
+if [[ \$1 == -f ]] && grep -qs 'begin walefs-restore' "$d/postgresql.auto.conf"; then
+    touch "$T/slow/sleeping"
+    sleep 60
+fi
+exec /bin/sync "\$@"
+END
+    chmod 755 "$T/slow/sync"
+    set -- -T "$T/ts/one=$T/moved"
+    PATH=$T/slow:$PATH setsid "$RESTORE" "$@" "$TREE" "$d" >"$T/said" 2>&1 </dev/null &
+    pid=$!
+    wait_for 60 "the finishing" test -e "$T/slow/sleeping"
+    kill -INT -- "-$pid" || true
+    kill -TERM -- "-$pid" || true
+    reap_child "$pid" 10 "an interrupted restore" || rc=$?
+    assert_eq "$rc" 130 "status of an interrupted restore"
+    rm "$T/moved/.walefs-restore"
+
+    restore 0 "$@" "$d"
+    assert_match "$OUT" "earlier run had come farther" "output"
+    diff -r -x postgresql.auto.conf -x tablespace_map -x recovery.signal -x pg_wal \
+        "$TREE/basebackups/LATEST/pgdata" "$d" || fail "the content of $d differs"
+    assert_eq "$(cut -d' ' -f2 "$d/tablespace_map")" "$T/moved" "tablespace_map"
+    assert_eq "$(find "$d" "$T/moved" -name '.walefs-restore*')" "" "what the script leaves"
+}
+
+# What a state file says that is none does not count.
+test_state_of_another_version()
+{
+    local d=$T/target
+    make_archive
+    leave_mount
+    pg_dir "$d"
+    printf 'version 0\npart part_00000000.tar\n' >"$d/.walefs-restore"
+    restore 0 --force --no-verify --tablespaces-inside "$d"
+    assert_restored "$d"
+}
+
 # A tar in front of the real one, that sleeps in its Nth run.
 make_slow_tar() # N
 {
