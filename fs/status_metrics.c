@@ -5,6 +5,7 @@
 #include "core/metrics_text.h"
 #include "fs/status_file.h"
 #include "fs/wal.h"
+#include "fs/wal_delete.h"
 
 static void print_wal(FILE *out, const struct status_view *v)
 {
@@ -72,10 +73,18 @@ static void print_backlog(FILE *out, const struct status_view *v)
     metrics_single(out, "walefs_staged_bytes", "gauge", "Bytes of these files.", backlog.bytes);
 }
 
+static void print_deletions(FILE *out, const struct status_view *v)
+{
+    metrics_single(out, "walefs_wal_deletions_pending", "gauge",
+                   "WAL files that were deleted in wal/ and are in the archive still.",
+                   wal_delete_pending(v->fs->wal_delete));
+}
+
 void status_print_metrics(FILE *out, const struct status_view *v)
 {
     metrics_print(out);
     print_backlog(out, v);
+    print_deletions(out, v);
     print_wal(out, v);
     print_backups(out, v);
 }

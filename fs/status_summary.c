@@ -8,6 +8,7 @@
 #include "fs/new_backup.h"
 #include "fs/status_file.h"
 #include "fs/wal.h"
+#include "fs/wal_delete.h"
 
 #define SHOWN_BACKUPS 20u
 
@@ -72,6 +73,11 @@ static void print_backlog(FILE *out, const struct status_view *v)
     }
     new_backups_each(v->fs, print_new_backup, out);
     fputc('\n', out);
+    size_t pending = wal_delete_pending(v->fs->wal_delete);
+    if (pending > 0) {
+        head(out, "deleting:");
+        fprintf(out, "%zu WAL files that were deleted are in the archive still\n", pending);
+    }
 }
 
 /* ---- WAL ---- */

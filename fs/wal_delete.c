@@ -266,6 +266,14 @@ bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *c
     return false;
 }
 
+size_t wal_delete_pending(struct wal_delete *d)
+{
+    pthread_mutex_lock(&d->lock);
+    size_t pending = d->count - d->gone;
+    pthread_mutex_unlock(&d->lock);
+    return pending;
+}
+
 bool wal_delete_has(struct wal_delete *d, const char *name)
 {
     pthread_mutex_lock(&d->lock);

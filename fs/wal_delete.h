@@ -20,6 +20,9 @@ void wal_delete_free(struct wal_delete *d); /* NULL is allowed */
 bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *call,
                     struct err *err);
 
+/* How many names were noted that the store has not deleted yet. */
+size_t wal_delete_pending(struct wal_delete *d);
+
 /* Is NAME on its way, or has it gone so lately that the store's answers may not say so? */
 bool wal_delete_has(struct wal_delete *d, const char *name);
 /* NAME is archived anew. Waits until a deletion under way is over. */

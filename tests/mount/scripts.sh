@@ -826,6 +826,28 @@ test_prune_keeps_what_is_uncertain()
 }
 
 # Many names, few processes.
+# rm on the mount only notes what is to be deleted: done is what the store has done.
+test_prune_waits_for_the_store()
+{
+    make_prunable_tree
+    mkdir "$TREE/status"
+    echo "walefs_wal_deletions_pending 3" >"$TREE/status/metrics"
+    # What is deleted meanwhile, as a sleep that takes no time.
+    cat >"$T/bin/sleep" <<END
+#!/bin/bash
+n=\$(sed -n 's/.*pending //p' "$TREE/status/metrics")
+[[ -e $T/stuck ]] || echo "walefs_wal_deletions_pending \$((n - 1))" >"$TREE/status/metrics"
+echo x >>"$T/slept"
+END
+    chmod 755 "$T/bin/sleep"
+    prune 0 --keep 4 --confirm
+    assert_eq "$(wc -l <"$T/slept")" 3 "how often it waited"
+    touch "$T/stuck"
+    echo "walefs_wal_deletions_pending 2" >"$TREE/status/metrics"
+    prune 2 --keep 3 --confirm
+    assert_match "$LAST" "failed: 2 WAL files are in the archive still; the mount goes on" "last line"
+}
+
 test_prune_is_quick()
 {
     local t0

@@ -434,6 +434,7 @@ static void the_metrics_tell_of_the_archive(void **state)
     assert_true(metric(text, "walefs_backups") == 2);
     assert_true(metric(text, "walefs_backups_with_gaps") == 1);
     assert_true(metric(text, "walefs_staged_files") == 0);
+    assert_true(metric(text, "walefs_wal_deletions_pending") == 0);
 }
 
 static void what_is_staged_is_the_backlog(void **state)

@@ -20,6 +20,8 @@
 #include "fs/errno.h"
 #include "fs/fs.h"
 #include "fs/inode.h"
+#include "fs/node.h"
+#include "fs/wal_delete.h"
 #include "mem_store.h"
 
 #define MIB (1u << 20)
@@ -376,6 +378,29 @@ static void many_are_one_request(void **state)
     end();
 }
 
+/* status/ and walefs-prune see what the store has not deleted yet. */
+static void failing_deletions_are_counted(void **state)
+{
+    (void)state;
+    begin(true, false);
+    archive(segment(5));
+    archive(segment(6));
+    assert_int_equal(wal_delete_pending(fs->wal_delete), 0);
+    mem_fail(mem, MEM_REMOVE, 1, 1000, ERR_UNAVAILABLE);
+    must_rm(segment(5));
+    must_rm(segment(6));
+    assert_int_equal(wal_delete_pending(fs->wal_delete), 2);
+    assert_true(stored(segment(5)));
+    mem_heal(mem);
+    wait_gone(segment(5));
+    wait_gone(segment(6));
+    for (unsigned i = 0; wal_delete_pending(fs->wal_delete) > 0; i++) {
+        assert_true(i < PATIENCE_MS);
+        (void)usleep(1000);
+    }
+    end();
+}
+
 /* Unmounting finishes what was promised. */
 static void stopping_deletes_first(void **state)
 {
@@ -408,6 +433,7 @@ int main(void)
         cmocka_unit_test(a_failed_deletion_is_tried_again),
         cmocka_unit_test(archiving_anew_does_not_wait_for_ever),
         cmocka_unit_test(many_are_one_request),
+        cmocka_unit_test(failing_deletions_are_counted),
         cmocka_unit_test(stopping_deletes_first),
     };
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
