@@ -226,6 +226,16 @@ static size_t place_of(const struct wal_delete *d, const char *name)
     return i;
 }
 
+/* With the lock held: that I, if it is one, has gone is no news any more. */
+static void unhide(struct wal_delete *d, size_t i)
+{
+    if (i >= d->count || d->doomed[i].gone_ms == 0)
+        return;
+    d->count--;
+    d->gone--;
+    memmove(&d->doomed[i], &d->doomed[i + 1], (d->count - i) * sizeof(*d->doomed));
+}
+
 bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *call,
                     struct err *err)
 {
@@ -234,6 +244,7 @@ bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *c
     bool ok = true;
     pthread_mutex_lock(&d->lock);
     forget_gone(d);
+    unhide(d, place_of(d, name)); /* there it is again, from another host */
     if (place_of(d, name) < d->count) {
         pthread_mutex_unlock(&d->lock);
         return err_set(err, ERR_ABSENT, "wal/%s is deleted already", name);
@@ -274,6 +285,15 @@ size_t wal_delete_pending(struct wal_delete *d)
     return pending;
 }
 
+bool wal_delete_waits(struct wal_delete *d, const char *name)
+{
+    pthread_mutex_lock(&d->lock);
+    size_t i = place_of(d, name);
+    bool waits = i < d->count && d->doomed[i].gone_ms == 0;
+    pthread_mutex_unlock(&d->lock);
+    return waits;
+}
+
 bool wal_delete_has(struct wal_delete *d, const char *name)
 {
     pthread_mutex_lock(&d->lock);
@@ -294,11 +314,7 @@ bool wal_delete_take_back(struct wal_delete *d, const char *name, const struct c
     while ((i = place_of(d, name)) < d->count && d->doomed[i].gone_ms == 0 && waited)
         waited = waiter_wait(&w); /* its deletion, which was promised, comes first */
     bool gone = i == d->count || d->doomed[i].gone_ms != 0;
-    if (gone && i < d->count) { /* it need not be hidden any more */
-        d->count--;
-        d->gone--;
-        memmove(&d->doomed[i], &d->doomed[i + 1], (d->count - i) * sizeof(*d->doomed));
-    }
+    unhide(d, i);
     pthread_mutex_unlock(&d->lock);
     waiter_end(&w);
     return gone || err_set(err, ERR_UNAVAILABLE, "wal/%s is still being deleted", name);

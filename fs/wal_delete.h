@@ -23,7 +23,10 @@ bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *c
 /* How many names were noted that the store has not deleted yet. */
 size_t wal_delete_pending(struct wal_delete *d);
 
-/* Is NAME on its way, or has it gone so lately that the store's answers may not say so? */
+/* Is NAME on its way? When it has gone, the store is asked again: another host may have archived
+ * it. */
+bool wal_delete_waits(struct wal_delete *d, const char *name);
+/* Is it, or has it gone so lately that a listing that began before may still have it? */
 bool wal_delete_has(struct wal_delete *d, const char *name);
 /* NAME is archived anew. Waits until a deletion under way is over. */
 bool wal_delete_take_back(struct wal_delete *d, const char *name, const struct call *call,

@@ -220,7 +220,7 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
     if (node == NULL) {
         if (wal_name_parse(name).kind == WAL_OTHER)
             return err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
-        if (wal_delete_has(fs->wal_delete, name) || take_absence(dir->data, name, pid))
+        if (wal_delete_waits(fs->wal_delete, name) || take_absence(dir->data, name, pid))
             return err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
         struct wal_stat st;
         struct call bounded = *call;
