@@ -39,7 +39,7 @@ struct found {
     char etag[128]; /* of the sentinel; "" when only a prefix was seen */
     int64_t stored_s;
     uint64_t size;
-    bool has_sentinel;
+    bool has_sentinel, frozen;
     struct backup_info info;
     bool readable; /* info is filled */
 };
@@ -128,9 +128,11 @@ static bool read_sentinel(struct store *store, struct found *f, const struct cal
     }
     struct source *body = store->ops->get(store, key, 0, UINT64_MAX, &info, call, err);
     if (body == NULL) {
-        bool gone = err->code == ERR_ABSENT; /* deleted since it was listed */
-        f->has_sentinel = !gone;
-        return gone;
+        f->has_sentinel = err->code != ERR_ABSENT; /* deleted since it was listed */
+        f->frozen = err->code == ERR_FROZEN;
+        if (f->frozen)
+            log_warn("%s; that backup cannot be read", err->text);
+        return !f->has_sentinel || f->frozen;
     }
     size_t cap = info.size <= SENTINEL_MAX ? (size_t)info.size : SENTINEL_MAX;
     char *text = malloc(cap + 1);
@@ -289,6 +291,7 @@ static struct catalog *make_catalog(struct listing *l, struct err *err)
             struct catalog_incomplete *left = &c->incomplete[c->incomplete_count++];
             strcpy(left->name, f->name);
             left->damaged = f->has_sentinel;
+            left->frozen = f->frozen;
             c->damaged_count += left->damaged;
             continue;
         }
@@ -375,11 +378,19 @@ const struct catalog_incomplete *catalog_find_incomplete(const struct catalog *c
     return NULL;
 }
 
-void catalog_damaged_advice(const char *name, char out[CATALOG_ADVICE_MAX])
+void catalog_damaged_advice(const struct catalog_incomplete *left, char out[CATALOG_ADVICE_MAX])
 {
-    (void)snprintf(out, CATALOG_ADVICE_MAX,
-                   "its sentinel cannot be read; restore " BACKUP_PREFIX "%s" BACKUP_SENTINEL_SUFFIX
-                   " (an older version of the object where the bucket "
-                   "keeps them, or another copy), and do not delete the backup",
-                   name);
+    if (left->frozen)
+        (void)snprintf(out, CATALOG_ADVICE_MAX,
+                       "its sentinel is in an archive storage class: restore " BACKUP_PREFIX
+                       "%s" BACKUP_SENTINEL_SUFFIX
+                       " in the store first, and the objects below " BACKUP_PREFIX "%s/",
+                       left->name, left->name);
+    else
+        (void)snprintf(out, CATALOG_ADVICE_MAX,
+                       "its sentinel cannot be read; restore " BACKUP_PREFIX
+                       "%s" BACKUP_SENTINEL_SUFFIX
+                       " (an older version of the object where the bucket keeps them, or another "
+                       "copy), and do not delete the backup",
+                       left->name);
 }

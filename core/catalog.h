@@ -15,6 +15,7 @@ struct catalog_incomplete {
     char name[BACKUP_NAME_MAX];
     bool damaged; /* it has a sentinel, which cannot be read: it was complete once, and may be all
                    * there is, so that nothing of it is to be deleted as a rest */
+    bool frozen;  /* damaged, though only because the sentinel is in an archive storage class */
 };
 
 struct catalog {
@@ -27,8 +28,9 @@ struct catalog {
 };
 
 /* Lists basebackups_005/ (delimiter "/") and reads the sentinels that PREVIOUS (may be NULL) does
- * not have with the same etag, several at once. A sentinel that is not readable JSON makes that
- * backup a damaged one, with a warning in the log. A reference; NULL on failure. Blocks. */
+ * not have with the same etag, several at once. A sentinel that is not readable JSON, or is
+ * in an archive storage class, makes that backup a damaged one, with a warning in the log. A
+ * reference; NULL on failure. Blocks. */
 struct catalog *catalog_load(struct store *store, struct catalog *previous, const struct call *call,
                              struct err *err);
 struct catalog *catalog_ref(struct catalog *c);
@@ -54,7 +56,7 @@ const struct catalog_incomplete *catalog_find_incomplete(const struct catalog *c
 
 /* "its sentinel cannot be read; restore ...": what to say of a damaged one behind its name. */
 #define CATALOG_ADVICE_MAX 320
-void catalog_damaged_advice(const char *name, char out[CATALOG_ADVICE_MAX]);
+void catalog_damaged_advice(const struct catalog_incomplete *left, char out[CATALOG_ADVICE_MAX]);
 
 /* The rule of LATEST: the higher timeline wins, then the higher start position, then the later
  * sentinel, then the greater name. */

@@ -74,7 +74,7 @@ static bool link_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
 static const struct node_ops link_ops = {.getattr = link_getattr, .readlink = link_readlink};
 static const struct node_template link_template = {.ops = &link_ops};
 
-/* ---- incomplete backups: not listed, and empty; rmdir finds them ---- */
+/* ---- incomplete backups: empty, and not listed; rmdir finds them ---- */
 
 static bool incomplete_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
                                const struct call *call, struct err *err)
@@ -87,18 +87,43 @@ static bool incomplete_getattr(struct fs *fs, struct node *node, struct fs_entry
     return true;
 }
 
+/* One that was complete once is not empty: it cannot be read. */
+static bool incomplete_check(struct fs *fs, const struct node *node, const struct call *call,
+                             struct err *err)
+{
+    char name[INODE_NAME_MAX + 1], advice[CATALOG_ADVICE_MAX];
+    struct catalog *c = backups_catalog(fs, CATALOG_MAX_AGE_MS, call, err);
+    if (c == NULL)
+        return false;
+    node_name(fs->inodes, node, name);
+    const struct catalog_incomplete *left = catalog_find_incomplete(c, name);
+    bool ok = left == NULL || !left->damaged;
+    if (!ok) {
+        catalog_damaged_advice(left, advice);
+        err_set(err, left->frozen ? ERR_FROZEN : ERR_CORRUPT, "basebackups/%s: %s", name, advice);
+    }
+    catalog_unref(c);
+    return ok;
+}
+
 static bool incomplete_list(struct fs *fs, struct dir *dir, const struct call *call,
                             struct err *err)
 {
-    (void)fs;
-    (void)call;
-    (void)err;
     dir->done = true;
-    return true;
+    return incomplete_check(fs, dir->node, call, err);
 }
 
-static const struct node_ops incomplete_ops = {.getattr = incomplete_getattr,
-                                               .list = incomplete_list};
+static bool incomplete_lookup(struct fs *fs, struct node *dir, const char *name, pid_t pid,
+                              struct fs_entry *out, const struct call *call, struct err *err)
+{
+    (void)pid;
+    (void)out;
+    return incomplete_check(fs, dir, call, err) &&
+           err_set(err, ERR_ABSENT, "%s: the backup is incomplete", name);
+}
+
+static const struct node_ops incomplete_ops = {
+    .getattr = incomplete_getattr, .lookup = incomplete_lookup, .list = incomplete_list};
 static const struct node_template incomplete_template = {.ops = &incomplete_ops};
 
 /* Its node while it is incomplete; what it was known as before loses the name. */
@@ -198,6 +223,9 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
         if (ok && info->label[0] != '\0' && catalog_find_label(c, info->label) == &c->backups[i])
             ok = dir_add(dir, info->label, S_IFLNK, NULL, info->stored_s, err);
     }
+    for (size_t i = 0; ok && i < c->incomplete_count; i++)
+        if (c->incomplete[i].damaged)
+            ok = dir_add(dir, c->incomplete[i].name, S_IFDIR, NULL, 0, err);
     catalog_unref(c);
     dir->done = true;
     return ok && new_backup_list(fs, dir, err);
@@ -215,14 +243,15 @@ static bool may_be_deleted(struct fs *fs, const char *name, const struct call *c
         return false;
     const struct catalog_incomplete *left = catalog_find_incomplete(c, name);
     bool ok = left == NULL || !left->damaged;
+    if (!ok) {
+        catalog_damaged_advice(left, advice);
+        err_set(err, ERR_DENIED,
+                "basebackups/%s: %s. If it is to go all the same, delete that object in the "
+                "store, and then the rest with rmdir",
+                name, advice);
+    }
     catalog_unref(c);
-    if (ok)
-        return true;
-    catalog_damaged_advice(name, advice);
-    return err_set(err, ERR_DENIED,
-                   "basebackups/%s: %s. If it is to go all the same, delete that object in the "
-                   "store, and then the rest with rmdir",
-                   name, advice);
+    return ok;
 }
 
 /* Promise 8. */

@@ -20,7 +20,7 @@ static void print_backup(FILE *out, const struct catalog_incomplete *left,
         status_time(out, first_s);
         fprintf(out, "\t%" PRId64 "\t%" PRId64, now_s - first_s, now_s - last_s);
     }
-    fprintf(out, "\t%s\n", left->damaged ? "unreadable" : "none");
+    fprintf(out, "\t%s\n", left->frozen ? "frozen" : left->damaged ? "unreadable" : "none");
 }
 
 static bool print_all(struct fs *fs, FILE *out, const struct call *call, struct err *err)

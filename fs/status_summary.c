@@ -164,7 +164,7 @@ static void print_damaged(FILE *out, const struct catalog *c)
     for (size_t i = 0; i < c->incomplete_count; i++) {
         if (!c->incomplete[i].damaged)
             continue;
-        catalog_damaged_advice(c->incomplete[i].name, advice);
+        catalog_damaged_advice(&c->incomplete[i], advice);
         fprintf(out, "  %s  %s\n", c->incomplete[i].name, advice);
     }
 }

@@ -100,9 +100,7 @@ static void load_catalog(struct check *c)
 {
     struct err err = ERR_INIT;
     c->catalog = catalog_load(c->store, NULL, &c->call, &err);
-    if (err.code == ERR_FROZEN) /* of one sentinel; the others are not known either */
-        check_say(c, CHECK_UNKNOWN, "backups", "%s", err.text);
-    else if (c->catalog == NULL)
+    if (c->catalog == NULL)
         check_say_err(c, "backups", &err);
 }
 

@@ -116,9 +116,10 @@ static void say_number(struct check *c, size_t without_index)
 static void say_incomplete(struct check *c, const struct catalog_incomplete *left)
 {
     char advice[CATALOG_ADVICE_MAX];
-    catalog_damaged_advice(left->name, advice);
+    catalog_damaged_advice(left, advice);
     if (left->damaged)
-        check_say(c, CHECK_FAIL, "backups", "%s: %s", left->name, advice);
+        check_say(c, left->frozen ? CHECK_WARN : CHECK_FAIL, "backups", "%s: %s", left->name,
+                  advice);
     else
         check_say(c, CHECK_OK, "backups",
                   "%s is not complete: being written, or left by a writer that died (rmdir it)",

@@ -78,6 +78,21 @@ test_base_backup()
     proxy_mode pass
     assert_same "$b/pgdata/PG_VERSION" "$T/cluster/PG_VERSION"
     umount_walefs m
+
+    # A rule of the bucket may take the sentinel along: that backup is there, and tells what to do.
+    freeze
+    mount_walefs m allow_delete
+    assert_eq "$(ls "$T/m/basebackups")" "$name" "listing without the sentinel"
+    : >"$T/m.log"
+    expect_fail "Input/output error" timeout 30 ls "$b"
+    expect_fail "Input/output error" timeout 30 cat "$b/backup.json"
+    assert_log m "basebackups/$name: its sentinel is in an archive storage class: restore .*_backup_stop_sentinel.json"
+    expect_fail "not permitted" rmdir "$b"
+    assert_match "$(cat "$T/m/status/incomplete")" "^$name"$'\t'".*"$'\t'"frozen" "status/incomplete"
+    proxy_mode pass
+    wait_for 10 "the backup" test -e "$b/pgdata/PG_VERSION"
+    assert_same "$b/pgdata/PG_VERSION" "$T/cluster/PG_VERSION"
+    umount_walefs m
 }
 
 # Not damaged, but not verified either: a warning that counts them, whatever else is found.

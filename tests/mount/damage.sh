@@ -255,6 +255,9 @@ test_sentinel()
     head -c 30 "$T/kept" >"$STORE_DIR/$sentinel"
     store_ls '' | grep -v walefs_probe >"$T/before"
     mount_walefs m allow_delete
+    assert_eq "$(ls "$m/basebackups")" "$name" "listing"
+    expect_fail 'Input/output error' ls "$m/basebackups/$name"
+    expect_fail 'Input/output error' cat "$m/basebackups/$name/backup.json"
     expect_fail 'not permitted' rmdir "$m/basebackups/$name"
     assert_log m "basebackups/$name: its sentinel cannot be read; restore $sentinel .*delete that object"
     assert_match "$(cat "$m/status/incomplete")" "^$name"$'\t'".*"$'\t'"unreadable" "status/incomplete"

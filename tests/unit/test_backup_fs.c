@@ -556,6 +556,25 @@ static void rmdir_refuses_what_has_an_unreadable_sentinel(void **state)
     (void)state;
     bfs_begin("label");
     bfs_must_back_up("x");
+    for (int frozen = 0; frozen < 2; frozen++) {
+        if (frozen)
+            fault_freeze(bfs.env.faults, "sentinel");
+        else
+            in_the_store("mv " SENTINEL " %1$s/kept && head -c 40 %1$s/kept >" SENTINEL);
+        bfs_unmount(true);
+        uint64_t top = bfs_look_up(bfs.top, NAME); /* it is there, and cannot be read */
+        assert_int_not_equal(top, 0);
+        assert_int_equal(bfs_look_up(top, "backup.json"), 0);
+        assert_int_equal(fs_errno(&bfs.err), EIO);
+        assert_int_equal(bfs.err.code, frozen ? ERR_FROZEN : ERR_CORRUPT);
+        assert_int_equal(bfs_look_up(bfs.top, "x"), 0); /* which name it has is not known */
+        if (frozen)
+            fault_freeze(bfs.env.faults, NULL);
+        else
+            in_the_store("mv %1$s/kept " SENTINEL);
+        bfs_unmount(true);
+        bfs_must_be_the_cluster(NAME "/pgdata");
+    }
     in_the_store("mv " SENTINEL " %1$s/kept && head -c 40 %1$s/kept >" SENTINEL);
     assert_false(fs_rmdir(bfs.fs, bfs.top, NAME, &env_forever, &bfs.err));
     assert_int_equal(fs_errno(&bfs.err), EPERM);

@@ -153,8 +153,8 @@ static void a_damaged_sentinel_is_told_from_a_missing_one(void **state)
     assert_int_equal(c->damaged_count, 1);
     assert_true(catalog_find_incomplete(c, A)->damaged);
     assert_false(catalog_find_incomplete(c, C)->damaged);
+    catalog_damaged_advice(catalog_find_incomplete(c, A), advice);
     catalog_unref(c);
-    catalog_damaged_advice(A, advice);
     assert_non_null(strstr(advice, "restore basebackups_005/" A BACKUP_SENTINEL_SUFFIX " "));
     assert_int_equal(advice[strlen(advice) - 1], 'p'); /* whole */
 }
