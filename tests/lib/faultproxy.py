@@ -15,6 +15,7 @@ of data, so that it also changes what happens on open connections:
     reply-get FILE  the same for GET and HEAD of a key below wal_005 only, the rest passes
     reply-put FILE  the same for each PUT
     freeze FILE     the same for GET of WAL and of partitions only (an archive storage class)
+    freeze-sentinels FILE   the same for GET of sentinels only
 
 DIR/bytes holds the number of response bytes relayed so far, DIR/deletes the number of requests that
 delete, DIR/connections a line for each connection.
@@ -148,11 +149,13 @@ def upstream(client, server):
                 return drop(client, server)
             is_put = data.startswith(b"PUT ")
             is_read = re.match(rb"GET [^ ?]*/(wal_005/|tar_partitions/part_)[^ ?]*[.]lzo ", data)
+            is_sentinel = re.match(rb"GET [^ ?]*_backup_stop_sentinel[.]json ", data)
             if (
                 words[0] == "reply"
                 or (words[0] == "reply-get" and is_get)
                 or (words[0] == "reply-put" and is_put)
                 or (words[0] == "freeze" and is_read)
+                or (words[0] == "freeze-sentinels" and is_sentinel)
             ):
                 return answer(client, server, data, words[1])
             count_deletes(data)

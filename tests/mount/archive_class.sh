@@ -80,7 +80,7 @@ test_base_backup()
     umount_walefs m
 
     # A rule of the bucket may take the sentinel along: that backup is there, and tells what to do.
-    freeze
+    proxy_mode freeze-sentinels "$T/answer"
     mount_walefs m allow_delete
     assert_eq "$(ls "$T/m/basebackups")" "$name" "listing without the sentinel"
     : >"$T/m.log"
