@@ -133,7 +133,8 @@ static void test_copy_that_never_ends(void **state)
     struct err err = ERR_INIT;
     script_begin(&script, "[{'sleep': 60}, {'sleep': 60}]");
     struct store *s = script_store_within(&script, 1, 50);
-    assert_false(s->ops->copy(s, "from", "to", NULL, NULL, &env_forever, &err)); /* 10 times 50 ms */
+    assert_false(
+        s->ops->copy(s, "from", "to", NULL, NULL, &env_forever, &err)); /* 10 times 50 ms */
     env_assert_error(&err, ERR_TIMEOUT, "copy to s3://bucket/p/to");
     const struct call soon = {.deadline_ms = now_ms() + 200};
     assert_false(s->ops->copy(s, "from", "to", NULL, NULL, &soon, &err));
