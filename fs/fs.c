@@ -322,13 +322,32 @@ void fs_forget(struct fs *fs, uint64_t id, uint64_t count)
     inode_forget(fs->inodes, id, count);
 }
 
-bool fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out, const struct call *call,
-                struct err *err)
+static bool handle_attr(struct fs *fs, const struct handle *h, struct fs_entry *out)
+{
+    return h->ops->getattr != NULL && h->ops->getattr(fs, h, out);
+}
+
+/* For fstat(2), of which the kernel tells no handle: the one of NODE that was opened last. A path
+ * that is gone does not get here, since the look-up before has failed. */
+static bool any_handle_attr(struct fs *fs, const struct node *node, struct fs_entry *out)
+{
+    bool ok = false;
+    pthread_mutex_lock(&fs->handles_lock);
+    for (const struct handle *h = fs->handles; h != NULL && !ok; h = h->next)
+        ok = h->node == node && handle_attr(fs, h, out);
+    pthread_mutex_unlock(&fs->handles_lock);
+    return ok;
+}
+
+bool fs_getattr(struct fs *fs, uint64_t id, const struct handle *handle, struct fs_entry *out,
+                const struct call *call, struct err *err)
 {
     struct node *node = get_node(fs, id, err);
     if (node == NULL)
         return false;
-    bool ok = node->ops->getattr(fs, node, out, call, err);
+    bool ok = (handle != NULL && handle_attr(fs, handle, out)) ||
+              node->ops->getattr(fs, node, out, call, err) ||
+              (err->code == ERR_ABSENT && any_handle_attr(fs, node, out));
     node_unref(fs->inodes, node);
     return ok;
 }

@@ -76,8 +76,10 @@ void fs_forget(struct fs *fs, uint64_t id, uint64_t count);
  * does. Never blocks. */
 bool fs_is_local(struct fs *fs, uint64_t id);
 
-bool fs_getattr(struct fs *fs, uint64_t id, struct fs_entry *out, const struct call *call,
-                struct err *err);
+/* HANDLE may be NULL: the kernel gives it with a seek to the end, not with an fstat(2). What other
+ * hosts have taken away from the archive, while it is open here, is what an open handle holds. */
+bool fs_getattr(struct fs *fs, uint64_t id, const struct handle *handle, struct fs_entry *out,
+                const struct call *call, struct err *err);
 
 struct fs_setattr {
     bool set_size, set_mode, set_mtime, set_owner;

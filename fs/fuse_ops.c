@@ -151,13 +151,13 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    (void)fi;
     struct fuse_server *server = server_of(req);
     struct request r;
     struct fs_entry entry;
     struct err err = ERR_INIT;
     begin(req, &r, WORK_GETATTR, false);
-    if (fs_getattr(server->opt.fs, ino, &entry, &r.call, &err))
+    const struct handle *handle = fi == NULL ? NULL : handle_of(fi);
+    if (fs_getattr(server->opt.fs, ino, handle, &entry, &r.call, &err))
         fuse_reply_attr(req, &entry.attr, entry.valid_s);
     else
         fail(req, &r, "stat", ino, NULL, &err);
@@ -349,7 +349,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
     }
     begin(req, &r, WORK_ALLOCATE, false);
     uint64_t end_at = (uint64_t)offset + (uint64_t)length;
-    bool ok = fs_getattr(server->opt.fs, ino, &entry, &r.call, &err);
+    bool ok = fs_getattr(server->opt.fs, ino, NULL, &entry, &r.call, &err);
     if (ok && (uint64_t)entry.attr.st_size < end_at) {
         const struct fs_setattr set = {.set_size = true, .size = end_at};
         ok = fs_setattr(server->opt.fs, ino, &set, handle_of(fi), &entry, &r.call, &err);

@@ -116,6 +116,9 @@ struct handle_ops {
     bool (*flush)(struct fs *, struct handle *, pid_t pid, const struct call *, struct err *);
     bool (*fsync)(struct fs *, struct handle *, const struct call *, struct err *);
     void (*release)(struct fs *, struct handle *);
+    /* The attributes of what it holds, whatever its name stands for by now; they are not to be
+     * cached. Never blocks; handles_lock may be held. False: it holds nothing. NULL: the node's. */
+    bool (*getattr)(struct fs *, const struct handle *, struct fs_entry *);
     /* Is what it reads of that partition? NULL: of none. */
     bool (*reads)(const struct handle *, const struct partition *);
 };

@@ -59,6 +59,10 @@ struct plain *wal_fetch(struct fs *fs, const char *name, const struct call *call
 bool wal_file_entry(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
                     struct err *err);
 
+/* The same of what a handle holds: STAGE, else PLAIN, else nothing (false). Not to be cached. */
+bool wal_held_entry(struct fs *fs, struct node *node, struct stage *stage,
+                    const struct plain *plain, struct fs_entry *out);
+
 /* With the file's lock held: its stage is for NAME, if that is a final name. */
 void wal_file_set_final(struct wal_file *file, const char *name);
 

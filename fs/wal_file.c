@@ -60,6 +60,24 @@ bool wal_file_entry(struct fs *fs, struct node *node, struct fs_entry *out, cons
     return true;
 }
 
+bool wal_held_entry(struct fs *fs, struct node *node, struct stage *stage,
+                    const struct plain *plain, struct fs_entry *out)
+{
+    struct wal_file *f = node->data;
+    if (stage != NULL) {
+        pthread_mutex_lock(&f->lock);
+        int64_t mtime_s = f->mtime_s;
+        pthread_mutex_unlock(&f->lock);
+        attr_fill(fs, node, S_IFREG, stage_size(stage), mtime_s, out);
+    } else if (plain != NULL) {
+        attr_fill(fs, node, S_IFREG, plain->size, plain->info.mtime_s, out);
+    } else {
+        return false;
+    }
+    out->valid_s = 0;
+    return true;
+}
+
 static bool file_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
                          const struct call *call, struct err *err)
 {

@@ -39,7 +39,14 @@ static void reader_release(struct fs *fs, struct handle *handle)
     free(r);
 }
 
-static const struct handle_ops reader_ops = {.read = reader_read, .release = reader_release};
+static bool reader_getattr(struct fs *fs, const struct handle *handle, struct fs_entry *out)
+{
+    const struct reader *r = (const struct reader *)handle;
+    return wal_held_entry(fs, handle->node, r->stage, r->plain, out);
+}
+
+static const struct handle_ops reader_ops = {
+    .read = reader_read, .release = reader_release, .getattr = reader_getattr};
 
 struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name,
                               const struct call *call, struct err *err)

@@ -340,11 +340,24 @@ static void writer_release(struct fs *fs, struct handle *handle)
     free(w);
 }
 
+static bool writer_getattr(struct fs *fs, const struct handle *handle, struct fs_entry *out)
+{
+    struct writer *w = (struct writer *)handle;
+    struct stage *stage = writer_stage(w);
+    pthread_mutex_lock(&w->lock);
+    const struct plain *plain = w->plain; /* stays as long as the handle */
+    pthread_mutex_unlock(&w->lock);
+    bool ok = wal_held_entry(fs, handle->node, stage, plain, out);
+    stage_unref(stage);
+    return ok;
+}
+
 static const struct handle_ops writer_ops = {.read = writer_read,
                                              .write = writer_write,
                                              .flush = writer_flush,
                                              .fsync = writer_fsync,
-                                             .release = writer_release};
+                                             .release = writer_release,
+                                             .getattr = writer_getattr};
 
 struct handle *wal_writer_new(struct fs *fs, struct node *node, struct stage *stage, pid_t pid,
                               struct err *err)

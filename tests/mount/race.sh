@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Two mounts of one archive archive the same name at the same time.
+# Two mounts of one archive: both archive the same name at the same time; one takes away what the other reads.
 NEEDS_S3=1
 TIME_LIMIT=240
 
@@ -113,4 +113,65 @@ test_one_mount()
             assert_archived "$name" "$T/sb"
         fi
     done
+}
+
+not_stored() # WAL-NAME
+{
+    ! stored "$1"
+}
+
+# NAME, which has the content of FILE, is open on b when CMD... takes its name away on a: fstat and read go on.
+open_while() # NAME FILE CMD...
+{
+    local name=$1 file=$2
+    exec 7<"$T/b/wal/$name"
+    dd bs=8192 count=1 status=none <&7 >"$T/read"
+    "${@:3}"
+    wait_for 20 "$name to leave the archive" not_stored "$name"
+    # --cached=never: not what the kernel was told when it was there
+    assert_eq "$(stat --cached=never -c '%s %F' - <&7)" "$(stat -c '%s %F' "$file")" "fstat of $name"
+    # a segment's name the kernel remembers for a while
+    [[ $name != *.partial ]] || expect_fail "No such file" stat "$T/b/wal/$name"
+    cat <&7 >>"$T/read"
+    assert_same "$T/read" "$file"
+    exec 7<&-
+}
+
+test_removed_while_open()
+{
+    local one two
+    one=$(seg_name 1 1) two=$(seg_name 2 1)
+    make_seg "$one" "$T/one" 1
+    make_seg "$two" "$T/two" 1
+    use_store file
+    use_key none
+    mount_walefs a allow_delete
+    mount_walefs b
+    cp "$T/one" "$T/a/wal/$one.partial"
+    cp "$T/two" "$T/a/wal/$two.partial"
+    open_while "$one.partial" "$T/one" mv "$T/a/wal/$one.partial" "$T/a/wal/$one"
+    open_while "$two.partial" "$T/two" rm "$T/a/wal/$two.partial"
+    open_while "$one" "$T/one" rm "$T/a/wal/$one"
+}
+
+# Another host's new content of a .partial is nothing to who has the old one open: he finds the end of that.
+test_replaced_while_open()
+{
+    local name
+    name=$(seg_name 1 1)
+    make_seg "$name" "$T/seg" 1
+    use_store file
+    use_key none
+    mount_walefs a
+    mount_walefs b
+    cp "$T/seg" "$T/a/wal/$name.partial"
+    exec 7<"$T/b/wal/$name.partial"
+    head -c 5000 "$T/seg" >"$T/a/wal/$name.partial"
+    wait_for 20 "b to see the new content" eval "[[ \$(stat -c %s '$T/b/wal/$name.partial') == 5000 ]]"
+    assert_eq "$(python3 -c 'import os; print(os.lseek(7, 0, os.SEEK_END))' 7<&7)" 1048576 "its end"
+    exec 7<&-
+    exec 7<"$T/b/wal/$name.partial"
+    cat <&7 >"$T/read"
+    exec 7<&-
+    assert_eq "$(stat -c %s "$T/read")" 5000 "size of the new one"
 }

@@ -245,7 +245,7 @@ static unsigned compare(uint64_t id, const char *from)
     assert_int_equal(lstat(from, &st), 0);
     if (id == 0)
         fail_msg("%s is not there: %s", from, bfs.err.text);
-    assert_true(fs_getattr(bfs.fs, id, &e, &env_forever, &bfs.err));
+    assert_true(fs_getattr(bfs.fs, id, NULL, &e, &env_forever, &bfs.err));
     if (e.attr.st_mode != st.st_mode || e.attr.st_mtim.tv_nsec != st.st_mtim.tv_nsec)
         fail_msg("%s: mode %o, not %o, or mtime %ld, not %ld ns", from, e.attr.st_mode, st.st_mode,
                  e.attr.st_mtim.tv_nsec, st.st_mtim.tv_nsec);

@@ -146,7 +146,7 @@ char *do_get(uint64_t dir, const char *name, size_t *n)
     struct fs_entry e;
     struct handle *h;
     uint64_t id = do_look_up(dir, name);
-    if (id == 0 || !fs_getattr(the_fs, id, &e, &endless, &the_err) ||
+    if (id == 0 || !fs_getattr(the_fs, id, NULL, &e, &endless, &the_err) ||
         !fs_open(the_fs, id, O_RDONLY, ME, &h, &endless, &the_err))
         return NULL;
     char *data = malloc((size_t)e.attr.st_size + 1);

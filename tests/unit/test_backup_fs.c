@@ -329,7 +329,7 @@ static void facts_are_kept_or_refused(void **state)
     }
     assert_ok(fs_rename(bfs.fs, top, ".first.AbC123", top, "first", false, &env_forever, &bfs.err),
               &bfs.err);
-    assert_ok(fs_getattr(bfs.fs, old, &e, &env_forever, &bfs.err), &bfs.err);
+    assert_ok(fs_getattr(bfs.fs, old, NULL, &e, &env_forever, &bfs.err), &bfs.err);
     const struct fs_setattr same = {.set_owner = true,
                                     .set_mode = true,
                                     .set_mtime = true,
@@ -343,7 +343,7 @@ static void facts_are_kept_or_refused(void **state)
     static const char *const changed[] = {"first", "many299"};
     for (size_t i = 0; i < 2; i++) {
         uint64_t id = bfs_look_up(bfs_walk(bfs.top, NAME "/pgdata"), changed[i]);
-        assert_ok(fs_getattr(bfs.fs, id, &e, &env_forever, &bfs.err), &bfs.err);
+        assert_ok(fs_getattr(bfs.fs, id, NULL, &e, &env_forever, &bfs.err), &bfs.err);
         assert_int_equal(e.attr.st_uid, 4321);
         assert_int_equal(e.attr.st_gid, 4322);
         assert_int_equal(e.attr.st_mode, S_IFREG | 0640);

@@ -71,7 +71,7 @@ static struct stat stat_of(const char *path)
     uint64_t id = bfs_walk(bfs.top, path);
     if (id == 0)
         fail_msg("%s: %s", path, bfs.err.text);
-    assert_ok(fs_getattr(bfs.fs, id, &e, &env_forever, &bfs.err), &bfs.err);
+    assert_ok(fs_getattr(bfs.fs, id, NULL, &e, &env_forever, &bfs.err), &bfs.err);
     return e.attr;
 }
 

@@ -100,7 +100,7 @@ static void one_writer_at_a_time(void **state)
     struct handle *h = do_create(the_dumps, "x", O_WRONLY), *other;
     assert_ok(fs_write(the_fs, h, "abc", 3, 0, &endless, &the_err), &the_err);
     uint64_t id = do_look_up(the_dumps, "x");
-    assert_ok(fs_getattr(the_fs, id, &e, &endless, &the_err), &the_err);
+    assert_ok(fs_getattr(the_fs, id, NULL, &e, &endless, &the_err), &the_err);
     assert_int_equal(e.attr.st_size, 3);
     assert_string_equal(do_list(the_dumps).text, "x ");
     assert_false(fs_open(the_fs, id, O_WRONLY | O_TRUNC, ME, &other, &endless, &the_err));

@@ -252,7 +252,7 @@ static void what_it_looks_like_meanwhile(void **state)
     char path[128];
     (void)snprintf(path, sizeof(path), "%s/base.tar", bfs.env.dir);
     assert_int_equal(stat(path, &st), 0);
-    assert_ok(fs_getattr(bfs.fs, id, &e, &env_forever, &bfs.err), &bfs.err);
+    assert_ok(fs_getattr(bfs.fs, id, NULL, &e, &env_forever, &bfs.err), &bfs.err);
     assert_int_equal(e.attr.st_size, st.st_size);
     assert_ok(fs_open(bfs.fs, id, O_RDONLY, BFS_PID, &h, &env_forever, &bfs.err), &bfs.err);
     assert_false(fs_read(bfs.fs, h, 0, 8, &bytes, &env_forever, &bfs.err));

@@ -162,7 +162,7 @@ static void what_a_backup_needs_stays(void **state)
     (void)look_up(wal, segment(4)); /* which says how large segments are here */
     uint64_t id = look_up(wal, segment(4));
     struct fs_entry e;
-    assert_true(fs_getattr(fs, id, &e, &endless, &err));
+    assert_true(fs_getattr(fs, id, NULL, &e, &endless, &err));
     for (unsigned i = 6; i < 10; i++)
         must_keep(segment(i), "needed by a base backup that begins at 0/600028");
     must_rm(segment(4));
@@ -206,7 +206,7 @@ static void what_another_host_is_writing_is_kept_for(void **state)
     for (unsigned i = 5; i < 8; i++)
         archive(segment(i));
     struct fs_entry e; /* which says how large segments are here */
-    assert_true(fs_getattr(fs, look_up(wal, segment(5)), &e, &endless, &err));
+    assert_true(fs_getattr(fs, look_up(wal, segment(5)), NULL, &e, &endless, &err));
     must_keep(segment(6), "needed by a base backup");
     must_keep(segment(7), "needed by a base backup");
     must_rm(segment(5));

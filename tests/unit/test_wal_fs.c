@@ -1156,6 +1156,141 @@ static void test_rename_of_a_partial_in_the_store(void **state)
     free(seg);
 }
 
+/* An errno, else *SIZE. H may be NULL. */
+static int stat_open(uint64_t id, const struct handle *h, int64_t *size)
+{
+    struct err err = ERR_INIT;
+    struct fs_entry e;
+    bool ok = fs_getattr(fs, id, h, &e, &endless, &err);
+    if (ok)
+        *size = e.attr.st_size;
+    return result(ok, &err);
+}
+
+/* By its name it has gone, and who has it open still sees what he reads. */
+static void stat_of_a_reader(const char *name, const char *key)
+{
+    struct err err = ERR_INIT;
+    struct fs_entry e, held;
+    struct handle *h;
+    int64_t size;
+    size_t n;
+    char *seg = segment_of(SEG, 1), *data = malloc(MIB);
+    assert_non_null(data);
+    mem_archive(mem, name, seg, MIB);
+    mem_set_time(mem, key, 1234567);
+    assert_true(fs_lookup(fs, wal, name, 0, &e, &endless, &err));
+    assert_true(fs_open(fs, e.id, O_RDONLY, getpid(), &h, &endless, &err));
+    mem_delete(mem, key);         /* by another host */
+    while (look(name, NULL) == 0) /* its fetch, which has an end, keeps a copy until then */
+        usleep(1000);
+    assert_int_equal(look(name, NULL), ENOENT);
+    assert_true(fs_getattr(fs, e.id, h, &held, &endless, &err));
+    assert_int_equal(held.attr.st_size, MIB);
+    assert_int_equal(held.attr.st_mtim.tv_sec, 1234567);
+    assert_true(held.valid_s <= 0); /* else its name would have this for as long */
+    assert_true(fs_getattr(fs, e.id, NULL, &held, &endless, &err));
+    assert_int_equal(held.attr.st_size, MIB);
+    assert_true(held.valid_s <= 0);
+    assert_int_equal(read_handle(h, data, MIB, &n), 0);
+    assert_int_equal(n, MIB);
+    assert_memory_equal(data, seg, MIB);
+    fs_release(fs, h);
+    assert_int_equal(stat_open(e.id, NULL, &size), ENOENT);
+    fs_forget(fs, e.id, 1);
+    free(data);
+    free(seg);
+}
+
+static void test_stat_of_an_open_partial(void **state)
+{
+    (void)state;
+    stat_of_a_reader(PARTIAL, PARTIAL_KEY);
+}
+
+/* Of what is cached nobody asks the store. */
+static void test_stat_of_an_open_segment(void **state)
+{
+    (void)state;
+    stat_of_a_reader(SEG, SEG_KEY);
+}
+
+/* What another host has put there instead has its name; the handle has what it reads. */
+static void test_stat_of_a_replaced_partial(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct fs_entry e;
+    struct handle *h, *later;
+    int64_t size = 0;
+    char *seg = segment_of(SEG, 1);
+    mem_archive(mem, PARTIAL, seg, 1234);
+    assert_true(fs_lookup(fs, wal, PARTIAL, 0, &e, &endless, &err));
+    assert_true(fs_open(fs, e.id, O_RDONLY, getpid(), &h, &endless, &err));
+    mem_archive(mem, PARTIAL, seg, 5000);
+    unsigned asked = mem_calls(mem, MEM_HEAD);
+    assert_int_equal(stat_open(e.id, h, &size), 0);
+    assert_int_equal(size, 1234);
+    assert_int_equal(mem_calls(mem, MEM_HEAD), asked);
+    assert_int_equal(stat_open(e.id, NULL, &size), 0);
+    assert_int_equal(size, 5000);
+    assert_true(fs_open(fs, e.id, O_RDONLY, getpid(), &later, &endless, &err));
+    mem_delete(mem, PARTIAL_KEY);
+    assert_int_equal(stat_open(e.id, NULL, &size), 0);
+    assert_int_equal(size, 5000); /* of the one that was opened last */
+    fs_release(fs, later);
+    assert_int_equal(stat_open(e.id, NULL, &size), 0);
+    assert_int_equal(size, 1234);
+    /* a refusal says nothing of what is there: it is told */
+    mem_fail(mem, MEM_HEAD, 1, 1000000, ERR_DENIED);
+    assert_int_not_equal(stat_open(e.id, NULL, &size), 0);
+    assert_int_equal(stat_open(e.id, h, &size), 0);
+    mem_heal(mem);
+    fs_release(fs, h);
+    fs_forget(fs, e.id, 1);
+    free(seg);
+}
+
+static void test_stat_of_a_writer(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct fs_entry e;
+    struct handle *first, *second;
+    int64_t size = 0;
+    size_t n;
+    char *seg = segment_of(SEG, 1), *data = malloc(MIB);
+    assert_non_null(data);
+    mem_archive(mem, PARTIAL, seg, 1234);
+    assert_true(fs_lookup(fs, wal, PARTIAL, 0, &e, &endless, &err));
+    /* it has nothing yet: its name is asked */
+    assert_true(fs_open(fs, e.id, O_RDWR, getpid(), &first, &endless, &err));
+    assert_int_equal(stat_open(e.id, first, &size), 0);
+    assert_int_equal(size, 1234);
+    mem_delete(mem, PARTIAL_KEY);
+    assert_int_equal(stat_open(e.id, first, &size), ENOENT);
+    /* it has what it has read */
+    mem_archive(mem, PARTIAL, seg, 5000);
+    assert_int_equal(look(PARTIAL, NULL), 0);
+    assert_int_equal(read_handle(first, data, MIB, &n), 0);
+    mem_delete(mem, PARTIAL_KEY);
+    assert_int_equal(stat_open(e.id, NULL, &size), 0);
+    assert_int_equal(size, 5000);
+    /* it has what it has written, not what another one writes */
+    assert_int_equal(write_at(first, seg, 1000, 6000), 0);
+    assert_true(fs_open(fs, e.id, O_WRONLY | O_TRUNC, getpid(), &second, &endless, &err));
+    assert_int_equal(write_at(second, seg, 20, 0), 0);
+    assert_int_equal(stat_open(e.id, first, &size), 0);
+    assert_int_equal(size, 7000);
+    assert_int_equal(stat_open(e.id, second, &size), 0);
+    assert_int_equal(size, 20);
+    fs_release(fs, second);
+    fs_release(fs, first);
+    fs_forget(fs, e.id, 1);
+    free(data);
+    free(seg);
+}
+
 static void test_rename_of_an_incomplete_partial(void **state)
 {
     (void)state;
@@ -1636,8 +1771,8 @@ static void test_cached_reads_during_an_outage(void **state)
     struct err err = ERR_INIT;
     struct fs_entry e;
     struct statvfs st;
-    assert_true(fs_getattr(fs, 1, &e, &endless, &err));
-    assert_true(fs_getattr(fs, wal, &e, &endless, &err));
+    assert_true(fs_getattr(fs, 1, NULL, &e, &endless, &err));
+    assert_true(fs_getattr(fs, wal, NULL, &e, &endless, &err));
     assert_true(fs_statfs(fs, &st, &err));
     mem_heal(mem);
     free(seg);
@@ -1689,7 +1824,7 @@ static void test_maybe_becomes_true(void **state)
     mem_heal(mem);
     assert_false(fs_open(fs, e.id, O_RDONLY, getpid(), &h, &endless, &err));
     assert_int_equal(fs_errno(&err), ENOENT);
-    assert_false(fs_getattr(fs, e.id, &e, &endless, &err));
+    assert_false(fs_getattr(fs, e.id, NULL, &e, &endless, &err));
     assert_int_equal(fs_errno(&err), ENOENT);
     fs_forget(fs, e.id, 1);
     free(seg);
@@ -2125,11 +2260,11 @@ static void test_plus_entries_are_counted(void **state)
     fs_releasedir(fs, dir);
     struct fs_entry e;
     for (size_t i = 2; i < 5; i++) {
-        assert_true(fs_getattr(fs, l->ids[i], &e, &endless, &err));
+        assert_true(fs_getattr(fs, l->ids[i], NULL, &e, &endless, &err));
         fs_forget(fs, l->ids[i], 1);
-        assert_false(fs_getattr(fs, l->ids[i], &e, &endless, &err));
+        assert_false(fs_getattr(fs, l->ids[i], NULL, &e, &endless, &err));
     }
-    assert_false(fs_getattr(fs, l->ids[4] + 1, &e, &endless, &err));
+    assert_false(fs_getattr(fs, l->ids[4] + 1, NULL, &e, &endless, &err));
 }
 
 /* ---- attributes ---- */
@@ -2218,7 +2353,7 @@ static void test_names_and_ids(void **state)
     assert_int_equal(unlink_file(name), 0);
     assert_false(fs_lookup(fs, 1, "nothing", 0, &e, &endless, &err));
     assert_int_equal(fs_errno(&err), ENOENT);
-    assert_false(fs_getattr(fs, 4711, &e, &endless, &err));
+    assert_false(fs_getattr(fs, 4711, NULL, &e, &endless, &err));
     assert_false(fs_lookup(fs, 4711, "x", 0, &e, &endless, &err));
     struct dir *dir;
     assert_false(fs_opendir(fs, 4711, &dir, &endless, &err));
@@ -2417,6 +2552,9 @@ int main(void)
         T(test_replaced_partials_leave_nothing),
         T(test_two_writers_of_a_partial),
         T(test_rename_of_a_partial_in_the_store),
+        T(test_stat_of_an_open_partial),
+        T(test_stat_of_a_replaced_partial),
+        T(test_stat_of_a_writer),
         T(test_rename_of_an_incomplete_partial),
         T(test_rename_whose_removal_fails),
         T(test_basic_archive),
@@ -2442,6 +2580,7 @@ int main(void)
         T(test_rename_of_a_temporary_gives_up_in_time),
         T(test_rename_of_a_partial_gives_up_in_time),
         T(test_removal_after_a_rename_gives_up_in_time),
+        NO_CACHE(test_stat_of_an_open_segment),
         NO_CACHE(test_corruption_is_eio),
         T(test_open_handle_keeps_its_content),
         T(test_listing_pages),
