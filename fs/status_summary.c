@@ -205,10 +205,11 @@ static void print_window(FILE *out, const struct status_view *v)
         if (!status_backup_lacks(c, info, &lack) || lack.within + lack.after > 0 ||
             lack.to_tli != newest->tli)
             continue;
+        int64_t from_s = info->stored_s; /* its sentinel may be younger than that segment */
         fputs("from ", out);
-        status_time(out, info->stored_s);
+        status_time(out, from_s);
         fputs(" to ", out);
-        status_time(out, newest->last_s);
+        status_time(out, newest->last_s < from_s ? from_s : newest->last_s);
         fprintf(out, ", beginning with %s\n", info->name);
         return;
     }

@@ -343,6 +343,18 @@ static void the_summary_says_what_can_be_recovered(void **state)
     assert_has(text, "the first is 000000010000000000000017\n");
 }
 
+/* The sentinel is stored after the last segment, until there is a next one. */
+static void the_recovery_window_does_not_end_before_it_begins(void **state)
+{
+    (void)state;
+    put_backup(A, "000000010000000000000012");
+    archive(1, 0x11, 0x12);
+    mem_set_time(mem, "basebackups_005/" A "_backup_stop_sentinel.json", 1000000001);
+    mem_set_time(mem, "wal_005/000000010000000000000012.lzo", 1000000000);
+    assert_has(read_status("summary"), "recovery window:  from 2001-09-09T01:46:41Z to "
+                                       "2001-09-09T01:46:41Z, beginning with " A "\n");
+}
+
 /* pg_resetwal --wal-segsize: what is newer counts, as in walefs check, and not what is listed
  * first. */
 static void the_newest_segment_tells_the_size(void **state)
@@ -495,6 +507,8 @@ int main(void)
                                         end),
         cmocka_unit_test_setup_teardown(backups_are_told_in_wal_es_columns, begin, end),
         cmocka_unit_test_setup_teardown(the_summary_says_what_can_be_recovered, begin, end),
+        cmocka_unit_test_setup_teardown(the_recovery_window_does_not_end_before_it_begins, begin,
+                                        end),
         cmocka_unit_test_setup_teardown(the_newest_segment_tells_the_size, begin, end),
         cmocka_unit_test_setup_teardown(a_dead_end_has_a_way_of_its_own, begin, end),
         cmocka_unit_test_setup_teardown(a_backup_without_its_own_wal_is_told, begin, end),
