@@ -135,6 +135,18 @@ test_help_and_usage()
 }
 
 # Everything at once, as after a disaster; then again over the result, to a point in time.
+# A missing program is no other restore, and no damage.
+test_needs_its_tools()
+{
+    mkdir "$T/bin" "$T/pg"
+    ln -s /usr/bin/* "$T/bin/"
+    rm "$T/bin/flock" "$T/bin/sha256sum"
+    TREE=$T
+    PATH=$T/bin refused "not in PATH: flock sha256sum; install them" "$T/pg/new"
+    assert_eq "$OUT" "$LAST" "all that it said"
+    [[ ! -e $T/pg/new ]] || fail "it made the data directory"
+}
+
 test_restores_from_a_mount()
 {
     local d
