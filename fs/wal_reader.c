@@ -66,8 +66,6 @@ struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name
         err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
         goto fail;
     }
-    if (kind == WAL_PARTIAL)
-        fetcher_drop(fs->fetcher, name);
     r->plain = wal_fetch(fs, name, call, err);
     if (r->plain == NULL)
         goto fail;

@@ -34,6 +34,8 @@ struct plain *wal_fetch(struct fs *fs, const char *name, const struct call *call
     char what[WAL_NAME_MAX + 8];
     (void)snprintf(what, sizeof(what), "wal/%s", name);
     struct question q = {.fs = fs, .name = name};
+    if (wal_name_parse(name).kind == WAL_PARTIAL)
+        fetcher_drop(fs->fetcher, name); /* another host may have replaced it */
     if (!persist(&fs->persistence, what, call, fetch_attempt, &q, err))
         return NULL;
     learn_segment_size(fs, name, q.plain->size);

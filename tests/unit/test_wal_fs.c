@@ -1251,6 +1251,28 @@ static void test_stat_of_a_replaced_partial(void **state)
     free(seg);
 }
 
+/* Nor is it changed in what it was when somebody read it before. */
+static void test_change_of_a_replaced_partial(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct fs_entry e;
+    struct handle *h;
+    char *first = segment_of(SEG, 1), *second = segment_of(SEG, 2);
+    mem_archive(mem, PARTIAL, first, MIB);
+    assert_int_equal(reads_as(PARTIAL, first, MIB), 0); /* and is kept decoded */
+    assert_true(fs_lookup(fs, wal, PARTIAL, 0, &e, &endless, &err));
+    assert_true(fs_open(fs, e.id, O_RDWR, getpid(), &h, &endless, &err));
+    mem_archive(mem, PARTIAL, second, MIB);
+    memcpy(second + 100000, "changed", 7);
+    assert_int_equal(write_at(h, "changed", 7, 100000), 0);
+    assert_int_equal(close_handle(h), 0);
+    assert_true(holds(PARTIAL, second, MIB));
+    fs_forget(fs, e.id, 1);
+    free(first);
+    free(second);
+}
+
 static void test_stat_of_a_writer(void **state)
 {
     (void)state;
@@ -2554,6 +2576,7 @@ int main(void)
         T(test_rename_of_a_partial_in_the_store),
         T(test_stat_of_an_open_partial),
         T(test_stat_of_a_replaced_partial),
+        T(test_change_of_a_replaced_partial),
         T(test_stat_of_a_writer),
         T(test_rename_of_an_incomplete_partial),
         T(test_rename_whose_removal_fails),
