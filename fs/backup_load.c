@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/codec.h"
+#include "core/index_stored.h"
 #include "core/log.h"
 #include "core/pipe.h"
 #include "core/spool.h"
@@ -15,7 +16,6 @@
 #include "fs/index_cache.h"
 
 #define SCAN_PIPE_BYTES (1u << 20)
-#define INDEX_MAX_BYTES (UINT64_C(4) << 30)
 
 struct loading {
     const struct backup_set_options *opt;
@@ -24,65 +24,12 @@ struct loading {
     const struct call *call;
 };
 
-static void index_key(const char *name, char out[STORE_KEY_MAX])
+static struct index_place place_of(const struct loading *l)
 {
-    (void)snprintf(out, STORE_KEY_MAX, BACKUP_PREFIX "%s/tar_partitions/" BACKUP_INDEX_NAME, name);
+    return (struct index_place){.store = l->opt->store, .pgp = l->opt->pgp, .dir = l->opt->dir};
 }
 
 /* ---- the index that is stored ---- */
-
-/* The objects are those that were indexed, all of them and unchanged. */
-static bool fits(const struct backup_index *index, const struct backup_objects *objects)
-{
-    if (index->partition_count != objects->partition_count)
-        return false;
-    for (size_t i = 0; i < index->partition_count; i++) {
-        const struct index_partition *p = &index->partitions[i];
-        const struct backup_object *o = &objects->objects[i];
-        if (p->number != o->number || p->stored_size != o->size || strcmp(p->etag, o->etag) != 0)
-            return false;
-    }
-    return true;
-}
-
-/* Decodes a coded index completely, verified, before anything is read from it. */
-static struct backup_index *decode_index(const struct loading *l, struct source *body,
-                                         struct err *err)
-{
-    struct spool_result result;
-    struct source *text = NULL;
-    struct backup_index *index = NULL;
-    int fd = spool_open(l->opt->dir, err);
-    if (fd < 0)
-        return NULL;
-    struct sink *out = spool_sink(fd, INDEX_MAX_BYTES, false, &result, err);
-    if (out != NULL && codec_decode(l->opt->pgp, body, out, OPENPGP_FOREGROUND, NULL, l->call, err))
-        text = source_fd(fd, 0, result.size, err);
-    if (text != NULL)
-        index = backup_index_read(text, err);
-    source_close(text);
-    sink_close(out);
-    close(fd);
-    return index;
-}
-
-static struct backup_index *fetch_index(const struct loading *l, const char *key, struct err *err)
-{
-    struct store_info info;
-    struct source *body =
-        l->opt->store->ops->get(l->opt->store, key, 0, UINT64_MAX, &info, l->call, err);
-    struct backup_index *index = body == NULL ? NULL : decode_index(l, body, err);
-    source_close(body);
-    return index;
-}
-
-static bool has_index(const struct backup_objects *objects, const char *key)
-{
-    for (size_t i = objects->partition_count; i < objects->count; i++)
-        if (strcmp(objects->objects[i].key, key) == 0)
-            return true;
-    return false;
-}
 
 /* True unless the store cannot be asked now; *INDEX stays NULL when one must be made. */
 static bool try_stored(const struct loading *l, const struct backup_objects *objects,
@@ -90,11 +37,12 @@ static bool try_stored(const struct loading *l, const struct backup_objects *obj
 {
     char key[STORE_KEY_MAX];
     struct err why = ERR_INIT;
-    index_key(l->name, key);
-    if (!has_index(objects, key))
+    const struct index_place place = place_of(l);
+    index_stored_key(l->name, key);
+    if (!index_stored_has(objects, l->name))
         return true;
-    struct backup_index *found = fetch_index(l, key, &why);
-    if (found != NULL && fits(found, objects)) {
+    struct backup_index *found = index_fetch(&place, l->name, l->call, &why);
+    if (found != NULL && index_fits(found, objects)) {
         *index = found;
         return true;
     }
@@ -212,11 +160,12 @@ static struct backup_index *kept_index(const struct loading *l,
 {
     struct err err = ERR_INIT;
     struct stat st;
+    const struct index_place place = place_of(l);
     int fd = index_cache_open(l->opt->dir, l->name, objects);
     struct source *coded =
         fd >= 0 && fstat(fd, &st) == 0 ? source_fd(fd, 0, (uint64_t)st.st_size, &err) : NULL;
-    struct backup_index *index = coded == NULL ? NULL : decode_index(l, coded, &err);
-    if (index != NULL && !fits(index, objects)) {
+    struct backup_index *index = coded == NULL ? NULL : index_decode(&place, coded, l->call, &err);
+    if (index != NULL && !index_fits(index, objects)) {
         backup_index_free(index);
         index = NULL;
     }
@@ -258,7 +207,7 @@ static void store_index(const struct loading *l, const struct backup_objects *ob
                  l->name);
         return;
     }
-    index_key(l->name, key);
+    index_stored_key(l->name, key);
     struct source *text = backup_index_write(index, &err);
     int fd = text == NULL ? -1 : spool_open(l->opt->dir, &err);
     struct sink *out = fd < 0 ? NULL : spool_sink(fd, UINT64_MAX, true, &result, &err);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/index_stored.h"
 #include "mount/check_impl.h"
 
 /* ---- WAL ---- */
@@ -62,12 +63,6 @@ static void check_wal_of(struct check *c, const struct backup_info *info)
 
 /* ---- parts ---- */
 
-static bool is_index(const struct backup_object *o)
-{
-    size_t n = strlen(o->key), m = strlen("/" BACKUP_INDEX_NAME);
-    return n > m && strcmp(o->key + n - m, "/" BACKUP_INDEX_NAME) == 0;
-}
-
 /* *INDEXED: the tree is known without reading the partitions. */
 static void check_parts(struct check *c, const struct backup_info *info, bool *indexed)
 {
@@ -78,9 +73,7 @@ static void check_parts(struct check *c, const struct backup_info *info, bool *i
         check_say_err(c, "backups", &err);
         return;
     }
-    *indexed = false;
-    for (size_t i = 0; i < objects.count; i++)
-        *indexed = *indexed || is_index(&objects.objects[i]);
+    *indexed = index_stored_has(&objects, info->name);
     size_t i = 0;
     while (i < objects.partition_count && objects.objects[i].number == i)
         i++;
