@@ -78,7 +78,7 @@ struct catalog *backup_set_catalog(struct backup_set *set, int64_t max_age_ms,
     int64_t begun_ms = now_ms();
     pthread_mutex_lock(&set->lock);
     struct catalog *last = set->catalog == NULL ? NULL : catalog_ref(set->catalog);
-    bool fresh = last != NULL && set->listed_ms != 0 && begun_ms - set->listed_ms <= max_age_ms;
+    bool fresh = last != NULL && set->listed_ms != 0 && begun_ms - set->listed_ms < max_age_ms;
     pthread_mutex_unlock(&set->lock);
     if (fresh)
         return last;
@@ -88,7 +88,7 @@ struct catalog *backup_set_catalog(struct backup_set *set, int64_t max_age_ms,
         return NULL;
     struct catalog *old = NULL;
     pthread_mutex_lock(&set->lock);
-    if (begun_ms > set->listed_ms) {
+    if (begun_ms >= set->listed_ms) {
         old = set->catalog;
         set->catalog = catalog_ref(c);
         set->listed_ms = begun_ms;

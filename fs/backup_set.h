@@ -30,7 +30,7 @@ struct backup_set *backup_set_new(const struct backup_set_options *options, stru
 void backup_set_stop(struct backup_set *set); /* cancels all work; does not wait for it */
 void backup_set_free(struct backup_set *set); /* after pool_free; NULL is allowed */
 
-/* The listing, at most MAX_AGE_MS old. One attempt. A reference. */
+/* The listing, less than MAX_AGE_MS old; with 0 it is asked for anew. One attempt. A reference. */
 struct catalog *backup_set_catalog(struct backup_set *set, int64_t max_age_ms,
                                    const struct call *call, struct err *err);
 /* The listing has changed: the next one is asked for anew. */

@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "fs/backups.h"
 #include "fs/dumps.h"
+#include "fs/inside.h"
 #include "fs/new_backup.h"
 #include "fs/node.h"
 #include "fs/status.h"
@@ -152,7 +153,8 @@ struct fs *fs_new(const struct fs_options *options, struct err *err)
     fs->fetcher = fs->inodes == NULL ? NULL : fetcher_new(&fetch, err);
     fs->backup_set = fs->fetcher == NULL ? NULL : backup_set_new(&backups, err);
     fs->wal_delete = fs->backup_set == NULL ? NULL : wal_delete_new(fs, err);
-    fs->dumps = fs->wal_delete == NULL ? NULL : dumps_new(err);
+    fs->inside = fs->wal_delete == NULL ? NULL : inside_cache_new(err);
+    fs->dumps = fs->inside == NULL ? NULL : dumps_new(err);
     fs->xattrs = fs->dumps == NULL ? NULL : xattr_cache_new(err);
     fs->status = fs->xattrs == NULL ? NULL : status_new(fs, err);
     if (fs->status == NULL)
@@ -195,6 +197,7 @@ void fs_free(struct fs *fs)
     dumps_free(fs->dumps);
     status_free(fs->status);
     xattr_cache_free(fs->xattrs);
+    inside_cache_free(fs->inside);
     wal_delete_free(fs->wal_delete);
     backup_set_free(fs->backup_set);
     fetcher_free(fs->fetcher);

@@ -27,6 +27,7 @@ struct fs {
     struct xattr_cache *xattrs;
     struct backup_set *backup_set;
     struct wal_delete *wal_delete;
+    struct inside_cache *inside; /* of the WAL survey, which alone uses it */
     pthread_mutex_t new_backups_lock;
     struct new_backup *new_backups; /* new_backups_lock: those that are being written */
     unsigned tar_readers;           /* new_backups_lock: threads that read a tar stream */

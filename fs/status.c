@@ -28,7 +28,7 @@ static void *make_wal(void *arg, const struct call *call, struct err *err)
 
 static void free_wal(void *data)
 {
-    wal_census_free(data);
+    wal_count_free(data);
 }
 
 static void *make_backups(void *arg, const struct call *call, struct err *err)

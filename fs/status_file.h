@@ -5,8 +5,8 @@
 
 #include <stdio.h>
 
-#include "core/backup_wal.h"
 #include "core/catalog.h"
+#include "core/wal_census.h"
 #include "fs/node.h"
 #include "fs/survey.h"
 
@@ -49,10 +49,11 @@ void status_as_of(FILE *out, const struct status_view *v, enum status_source sou
 struct status_lack {
     uint64_t within, after; /* segments: up to the end of the backup, and behind that */
     struct wal_range first; /* if some are missing */
+    bool unsure;            /* those within may be inside it, which could not be looked up */
     uint32_t to_tli;        /* of the last segment on the way */
 };
-/* False when it cannot be told. */
-bool status_backup_lacks(const struct wal_census *c, const struct backup_info *info,
+/* False when it cannot be told. Only when the WAL is known. */
+bool status_backup_lacks(const struct status_view *v, const struct catalog_backup *b,
                          struct status_lack *lack);
 
 #endif

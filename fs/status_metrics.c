@@ -57,8 +57,7 @@ static void print_backups(FILE *out, const struct status_view *v)
     if (wal == NULL || wal->segment_size == 0)
         return;
     for (size_t i = 0; i < c->count; i++)
-        broken +=
-            status_backup_lacks(wal, &c->backups[i].info, &lack) && lack.within + lack.after > 0;
+        broken += status_backup_lacks(v, &c->backups[i], &lack) && lack.within + lack.after > 0;
     metrics_single(out, "walefs_backups_with_gaps", "gauge",
                    "Base backups from which WAL is missing on the way to the last segment.",
                    broken);

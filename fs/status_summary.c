@@ -136,8 +136,9 @@ static void print_cluster(FILE *out, const struct status_view *v)
             latest->info.version);
 }
 
-static void print_backup(FILE *out, const struct status_view *v, const struct backup_info *b)
+static void print_backup(FILE *out, const struct status_view *v, const struct catalog_backup *cb)
 {
+    const struct backup_info *b = &cb->info;
     const struct wal_census *c = view_wal(v);
     struct status_lack lack;
     char name[WAL_NAME_MAX];
@@ -146,11 +147,13 @@ static void print_backup(FILE *out, const struct status_view *v, const struct ba
     fputs(", ", out);
     print_size(out, b->expanded_size);
     fprintf(out, "%s%s", b->label[0] == '\0' ? "" : ", label ", b->label);
-    if (c != NULL && status_backup_lacks(c, b, &lack) && lack.within + lack.after > 0) {
+    if (c != NULL && status_backup_lacks(v, cb, &lack) && lack.within + lack.after > 0) {
         wal_census_name(c, lack.first.tli, lack.first.first, name);
         if (lack.within > 0)
-            fprintf(out, "; it cannot be restored, %" PRIu64 " segments that it needs are missing",
-                    lack.within);
+            fprintf(
+                out, "; it cannot be restored%s, %" PRIu64 " segments that it needs are missing",
+                lack.unsure ? " unless it has its WAL inside, which could not be looked up" : "",
+                lack.within);
         else
             fprintf(out, "; %" PRIu64 " segments after it are missing", lack.after);
         fprintf(out, ", the first is %s", name);
@@ -187,7 +190,7 @@ static void print_backups(FILE *out, const struct status_view *v)
     if (c->count > SHOWN_BACKUPS)
         fprintf(out, "  (%zu older ones: see status/backups)\n", c->count - SHOWN_BACKUPS);
     for (size_t i = c->count > SHOWN_BACKUPS ? c->count - SHOWN_BACKUPS : 0; i < c->count; i++)
-        print_backup(out, v, &c->backups[i].info);
+        print_backup(out, v, &c->backups[i]);
     print_damaged(out, c);
 }
 
@@ -202,7 +205,7 @@ static void print_window(FILE *out, const struct status_view *v)
     head(out, "recovery window:");
     for (size_t i = 0; known && i < b->count; i++) {
         const struct backup_info *info = &b->backups[i].info;
-        if (!status_backup_lacks(c, info, &lack) || lack.within + lack.after > 0 ||
+        if (!status_backup_lacks(v, &b->backups[i], &lack) || lack.within + lack.after > 0 ||
             lack.to_tli != newest->tli)
             continue;
         int64_t from_s = info->stored_s; /* its sentinel may be younger than that segment */

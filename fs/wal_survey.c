@@ -161,15 +161,33 @@ static bool count_right(struct survey_state *s, struct err *err)
     return s->census != NULL && count_all(s, err);
 }
 
-struct wal_census *wal_survey(struct fs *fs, const struct call *call, struct err *err)
+struct wal_count *wal_survey(struct fs *fs, const struct call *call, struct err *err)
 {
     struct survey_state s = {.fs = fs, .call = call};
+    int64_t begun_ms = now_ms();
+    struct wal_count *count = calloc(1, sizeof(*count));
+    if (count == NULL) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+        return NULL;
+    }
     bool ok = count_right(&s, err);
-    if (ok)
+    count->census = s.census;
+    if (ok) {
         read_histories(&s);
+        inside_judge(fs, s.census, begun_ms, &count->inside, call);
+    }
     free(s.histories);
     if (ok)
-        return s.census;
-    wal_census_free(s.census);
+        return count;
+    wal_count_free(count);
     return NULL;
+}
+
+void wal_count_free(struct wal_count *count)
+{
+    if (count == NULL)
+        return;
+    wal_census_free(count->census);
+    inside_verdicts_free(&count->inside);
+    free(count);
 }

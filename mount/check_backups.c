@@ -1,5 +1,6 @@
 /* Base backups: are their parts there, and the WAL that they need. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -26,8 +27,9 @@ static const char *doubt(const struct backup_info *info)
                               "offline backups)";
 }
 
+/* INSIDE: why it is not known whether the backup has it inside; "" when it is. */
 static void say_missing(struct check *c, const struct backup_info *info, const struct wal_range *r,
-                        bool within)
+                        bool within, const char *inside)
 {
     char range[160];
     struct err err = ERR_INIT;
@@ -36,8 +38,8 @@ static void say_missing(struct check *c, const struct backup_info *info, const s
     check_range_text(c, r, range);
     enum check_result result = info->start_sure ? CHECK_FAIL : CHECK_WARN;
     if (within)
-        check_say(c, result, "gap", "%s is missing: %s cannot be restored without it%s", range,
-                  info->name, doubt(info));
+        check_say(c, result, "gap", "%s is missing: %s cannot be restored without it%s%s", range,
+                  info->name, inside, doubt(info));
     else
         check_say(c, result, "gap",
                   "%s is missing: recovery of %s ends before it, and later backups are needed for "
@@ -47,17 +49,35 @@ static void say_missing(struct check *c, const struct backup_info *info, const s
         check_say_err(c, "gap", &err);
 }
 
+/* Takes out of WAY what the backup has inside; WHY is filled when that cannot be looked up. */
+static void look_inside(struct check *c, const struct backup_info *info, struct wal_way *way,
+                        char why[256])
+{
+    struct err err = ERR_INIT;
+    const struct index_place place = {.store = c->store, .pgp = c->pgp, .dir = c->config.cache_dir};
+    struct wal_census *inside =
+        backup_wal_inside(&place, info->name, c->wal.census->segment_size, &c->call, &err);
+    if (inside == NULL || !backup_wal_take_inside(way, inside, &err))
+        (void)snprintf(why, 256,
+                       ", unless it has its WAL inside, which could not be looked up: %.160s",
+                       err.text);
+    wal_census_free(inside);
+}
+
 static void check_wal_of(struct check *c, const struct backup_info *info)
 {
     struct wal_way way;
     struct err err = ERR_INIT;
+    char inside[256] = "";
     bool known;
     if (!backup_wal_way(c->wal.census, info, &way, &known, &err))
         check_say_err(c, "gap", &err);
+    else if (known && backup_wal_may_be_inside(info, &way))
+        look_inside(c, info, &way, inside);
     for (size_t i = 0; i < way.within.count; i++)
-        say_missing(c, info, &way.within.of[i], true);
+        say_missing(c, info, &way.within.of[i], true, inside);
     for (size_t i = 0; i < way.after.count; i++)
-        say_missing(c, info, &way.after.of[i], false);
+        say_missing(c, info, &way.after.of[i], false, "");
     wal_way_free(&way);
 }
 

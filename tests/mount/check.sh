@@ -110,6 +110,59 @@ test_gap()
     says "^FAIL +gap +$(seg_name 2) is missing: $BACKUP cannot be restored"
 }
 
+# pg_basebackup -X stream and -X fetch leave in the backup the WAL that it needs: it is whole without wal/,
+# as a restore shows.
+wal_inside() # STORE KEY OPTIONS...
+{
+    local name index
+    use_store "$1"
+    use_key "$2"
+    mount_walefs m "$(pg_mount_opts)"
+    pg_init src
+    pg_conf src "wal_level = replica"
+    pg_archive_with src "cp %p $T/m/wal/%f"
+    pg_start src
+    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -D "$T/m/basebackups/whole" "${@:3}"
+    pg_archive_all src >/dev/null
+    pg_stop src
+    name=$(readlink "$T/m/basebackups/whole")
+    umount_walefs m
+    check 0
+    store_ls wal_005/ | while read -r key; do store_rm "$key"; done
+    check 1
+    says "^warn +read +no WAL" "^ok +backups +1 complete"
+    says_not "cannot be restored"
+    mount_walefs m "$(pg_mount_opts)"
+    ! grep "cannot be restored" "$T/m/status/summary" || fail "status/summary says that"
+    assert_match "$(cat "$T/m/status/metrics")" "^walefs_backups_with_gaps 0$" "status/metrics"
+    pg_dir "$T/restored"
+    "$ROOT/mount/walefs-restore" --start --start-options "-c unix_socket_directories='$T/pg/src'" --backup whole "$T/m" "$T/restored" >"$T/restore.log" 2>&1 ||
+        fail "walefs-restore: $(tail -n 5 "$T/restore.log")"
+    grep -q "PostgreSQL runs and is consistent" "$T/restore.log" || fail "$(cat "$T/restore.log")"
+    as_pg "$PG_BIN/pg_ctl" -D "$T/restored" -m immediate -w stop >/dev/null
+    umount_walefs m
+    # without an index nobody knows
+    index=basebackups_005/$name/tar_partitions/walefs-index.lzo
+    store_rm "$index"
+    check 2
+    says "^FAIL +gap +.*cannot be restored without it, unless it has its WAL inside, which could not be looked up"
+}
+
+test_wal_streamed_into_a_backup()
+{
+    wal_inside file none -Ft -X stream
+}
+
+test_wal_fetched_into_a_backup()
+{
+    wal_inside http gpg -Ft -X fetch
+}
+
+test_wal_streamed_into_a_tree()
+{
+    wal_inside file none -Fp -X stream
+}
+
 # What lies before the oldest backup is nobody's loss.
 test_gap_that_no_backup_needs()
 {

@@ -42,6 +42,7 @@ void check_env_begin(struct check_env *e)
     cancel_init(&e->c.cancel);
     e->c.call = (struct call){.cancel = &e->c.cancel, .deadline_ms = DEADLINE_NONE};
     e->c.reads = true;
+    e->c.config.cache_dir = strdup("/var/tmp");
     e->directory = store_file_new(e->dir, &err);
     e->c.pgp = openpgp_new(&pgp, &err);
     if (e->directory == NULL || e->c.pgp == NULL)
@@ -69,6 +70,7 @@ void check_env_end(struct check_env *e)
     forget(e);
     (void)fclose(e->c.out);
     free(e->said);
+    free(e->c.config.cache_dir);
     openpgp_free(e->c.pgp);
     fault_store_free(e->faults);
     e->directory->ops->free(e->directory);

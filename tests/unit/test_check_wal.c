@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "check_env.h"
+#include "index_env.h"
 
 static struct check_env e;
 
@@ -74,6 +75,30 @@ static void stop_is_not_archived_yet(void **state)
     check_env_look(&e, false);
     check_env_says(&e, "FAIL", "gap",
                    SEG("03") " to " SEG("04") " (2 segments) is missing: " B2 " cannot");
+}
+
+/* pg_basebackup -X stream; the index that tells is asked for only when it is needed. */
+static void wal_inside_a_backup(void **state)
+{
+    (void)state;
+    check_env_run(&e, "seg " SEG("02") "; backup " B2 " " SEG("04"));
+    check_env_look(&e, false);
+    check_env_says(&e, "FAIL", "gap",
+                   " cannot be restored without it, unless it has its WAL inside, which could not "
+                   "be looked up: it has no index");
+    index_env_put(e.c.store, e.c.pgp, B2, "pg_wal/" SEG("02") " pg_wal/" SEG("03"), 1u << 20);
+    check_env_look(&e, false);
+    check_env_says(&e, "FAIL", "gap", SEG("04") " is missing: " B2);
+    assert_non_null(strstr(e.said, "without it\n"));
+    index_env_put(e.c.store, e.c.pgp, B2, "pg_wal/" SEG("03") " pg_wal/" SEG("04"), 1u << 20);
+    check_env_look(&e, false);
+    check_env_says_no(&e, "FAIL");
+    check_env_run(&e, "cd basebackups_005/" B2 "/tar_partitions; echo >>part_00000000.tar.lzo");
+    check_env_look(&e, false);
+    check_env_says(&e, "FAIL", "gap", "be looked up: its index is not of the partitions");
+    check_env_run(&e, "seg " SEG("03") "; seg " SEG("04"));
+    check_env_look(&e, false);
+    check_env_says_no(&e, "FAIL");
 }
 
 /* A backup that went on behind the switch stays on its own timeline. */
@@ -200,6 +225,7 @@ int main(void)
         T(sound),
         T(gaps),
         T(stop_is_not_archived_yet),
+        T(wal_inside_a_backup),
         T(timelines),
         T(backup_that_ends_where_a_timeline_was_left),
         T(unknown_segment_size),

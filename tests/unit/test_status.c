@@ -19,6 +19,7 @@
 #include "fs/errno.h"
 #include "fs/fs.h"
 #include "fs/inode.h"
+#include "index_env.h"
 #include "mem_store.h"
 
 #define DEAD "base_000000010000000000000002_00000040"
@@ -408,6 +409,65 @@ static void a_backup_without_its_own_wal_is_told(void **state)
                                        "missing, the first is 000000010000000000000011\n");
 }
 
+#define B_INDEX "basebackups_005/" B "/tar_partitions/walefs-index.lzo"
+#define UNSURE " unless it has its WAL inside, which could not be looked up"
+
+/* Written by walefs, from segment 14 to 15, with one partition. */
+static void put_own_backup(void)
+{
+    put("basebackups_005/" B "/tar_partitions/part_00000000.tar.lzo", "0123");
+    put("basebackups_005/" B "_backup_stop_sentinel.json",
+        "{\"walefs\": {\"start_lsn\": \"0/1400028\", \"timeline\": 1, \"stop_lsn\": \"0/1500100\", "
+        "\"stop_timeline\": 1, \"segment_size\": 1048576}}");
+}
+
+/* pg_basebackup -X stream. Its index is asked for when it is needed, and once. */
+static void a_backup_with_its_own_wal_inside_is_whole(void **state)
+{
+    (void)state;
+    archive(1, 0x10, 0x15);
+    put_own_backup();
+    index_env_put(mem_base(mem), pgp, B,
+                  "pg_wal/000000010000000000000014 pg_wal/000000010000000000000015", MIB);
+    (void)read_status("summary");
+    unsigned gets = mem_calls(mem, MEM_GET);
+    assert_null(strstr(read_status("summary"), "cannot be restored"));
+    assert_int_equal(mem_calls(mem, MEM_GET), gets);
+    mem_delete(mem, "wal_005/000000010000000000000014.lzo");
+    mem_delete(mem, "wal_005/000000010000000000000015.lzo");
+    for (unsigned i = 0; i < 3; i++) {
+        const char *text = read_status("summary");
+        assert_has(text, B "  ");
+        assert_null(strstr(text, "cannot be restored"));
+        assert_int_equal(mem_calls(mem, MEM_GET), gets + 1);
+    }
+    assert_true(metric(read_status("metrics"), "walefs_backups_with_gaps") == 0);
+    /* another backup of that name */
+    put_own_backup();
+    index_env_put(mem_base(mem), pgp, B, "pg_wal/000000010000000000000014", MIB);
+    assert_has(read_status("summary"), "; it cannot be restored, 1 segments that it needs are "
+                                       "missing, the first is 000000010000000000000015\n");
+    assert_true(metric(read_status("metrics"), "walefs_backups_with_gaps") == 1);
+}
+
+static void a_backup_that_cannot_be_looked_into_is_said_to_be_unsure(void **state)
+{
+    (void)state;
+    archive(1, 0x10, 0x12);
+    put_own_backup();
+    assert_has(read_status("summary"), "; it cannot be restored" UNSURE ", 2 segments that");
+    put_backup(A, "000000010000000000000013"); /* WAL-E's never have it inside */
+    assert_has(read_status("summary"), "; it cannot be restored, 1 segments that");
+    index_env_put(mem_base(mem), pgp, B,
+                  "pg_wal/000000010000000000000014 pg_wal/000000010000000000000015", MIB);
+    mem_hang_key(mem, MEM_GET, B_INDEX); /* who reads status/ waits no longer than usual */
+    assert_has(read_status("summary"), " s ago: ");
+    mem_heal(mem);
+    const char *text = read_status("summary");
+    assert_null(strstr(text, UNSURE));
+    assert_has(text, "; it cannot be restored, 1 segments that");
+}
+
 static void the_summary_and_the_metrics_need_no_store(void **state)
 {
     (void)state;
@@ -512,6 +572,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_newest_segment_tells_the_size, begin, end),
         cmocka_unit_test_setup_teardown(a_dead_end_has_a_way_of_its_own, begin, end),
         cmocka_unit_test_setup_teardown(a_backup_without_its_own_wal_is_told, begin, end),
+        cmocka_unit_test_setup_teardown(a_backup_with_its_own_wal_inside_is_whole, begin, end),
+        cmocka_unit_test_setup_teardown(a_backup_that_cannot_be_looked_into_is_said_to_be_unsure,
+                                        begin, end),
         cmocka_unit_test_setup_teardown(the_summary_and_the_metrics_need_no_store, begin, end),
         cmocka_unit_test_setup_teardown(the_metrics_tell_of_the_archive, begin, end),
         cmocka_unit_test_setup_teardown(what_is_staged_is_the_backlog, begin, end),
