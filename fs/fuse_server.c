@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -26,9 +27,11 @@ enum { OP_FORGET = 2, OP_INIT = 26, OP_INTERRUPT = 36, OP_DESTROY = 38, OP_BATCH
 /* More would not be used by one reader or writer, and others are served by the pool. */
 #define DIRECT_THREADS 2u
 
-/* A program that reads or writes in a loop sends its next request within this time. Waking a thread
- * takes as long, and pg_basebackup writes 8 KiB at a time. */
+/* A program that reads or writes in a loop sends its next request within this time, and waking a
+ * thread takes as long. Where processors are few, those who compress and encrypt need it more: on
+ * two of them pg_basebackup is a tenth slower with it. */
 #define LINGER_US 40
+#define LINGER_CPUS 4
 
 struct delivery {
     struct fuse_server *server;
@@ -218,9 +221,9 @@ static int make_watch(const struct fuse_server *s)
     return fd;
 }
 
-/* Receives requests and passes them to TAKE until the mount ends or is to end. For LINGER_US
+/* Receives requests and passes them to TAKE until the mount ends or is to end. For STAY_AWAKE_US
  * after a request it looks for the next one without sleeping. */
-static bool receive(struct fuse_server *s, int watch, int64_t linger_us,
+static bool receive(struct fuse_server *s, int watch, int64_t stay_awake_us,
                     void (*take)(struct fuse_server *, const struct fuse_buf *), struct err *err)
 {
     int64_t awake_until_us = 0;
@@ -234,7 +237,7 @@ static bool receive(struct fuse_server *s, int watch, int64_t linger_us,
         int n = fuse_session_receive_buf(s->session, &buf);
         if (n > 0) {
             take(s, &buf);
-            awake_until_us = now_us() + linger_us;
+            awake_until_us = now_us() + stay_awake_us;
             continue;
         }
         if (buf.mem != NULL)
@@ -255,11 +258,18 @@ struct direct {
     pthread_t thread;
 };
 
+static int64_t linger_us(void)
+{
+    cpu_set_t cpus;
+    bool many = sched_getaffinity(0, sizeof(cpus), &cpus) != 0 || CPU_COUNT(&cpus) >= LINGER_CPUS;
+    return many ? LINGER_US : 0;
+}
+
 static void *direct_main(void *arg)
 {
     const struct direct *d = arg;
     struct err err = ERR_INIT;
-    if (!receive(d->server, d->watch, LINGER_US, answer, &err))
+    if (!receive(d->server, d->watch, linger_us(), answer, &err))
         log_error("%s", err.text); /* the dispatcher goes on, or sees the same */
     return NULL;
 }
