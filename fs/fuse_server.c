@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -22,16 +21,24 @@ struct in_header {
     uint64_t unique;
     uint64_t node;
 };
-enum { OP_FORGET = 2, OP_INIT = 26, OP_INTERRUPT = 36, OP_DESTROY = 38, OP_BATCH_FORGET = 42 };
+enum {
+    OP_FORGET = 2,
+    OP_WRITE = 16,
+    OP_INIT = 26,
+    OP_INTERRUPT = 36,
+    OP_DESTROY = 38,
+    OP_BATCH_FORGET = 42
+};
 
 /* More would not be used by one reader or writer, and others are served by the pool. */
 #define DIRECT_THREADS 2u
 
-/* A program that reads or writes in a loop sends its next request within this time, and waking a
- * thread takes as long. Where processors are few, those who compress and encrypt need it more: on
- * two of them pg_basebackup is a tenth slower with it. */
+/* Who writes in a loop sends the next request within this time, waking a thread takes as long, and
+ * pg_basebackup writes 8 KiB at a time. Whoever had to wait for those who compress and encrypt
+ * leaves them the processor for a while; readers have their next bytes decoded meanwhile. */
 #define LINGER_US 40
-#define LINGER_CPUS 4
+#define WAITED_US 500
+#define LEAVE_US 10000
 
 struct delivery {
     struct fuse_server *server;
@@ -221,23 +228,37 @@ static int make_watch(const struct fuse_server *s)
     return fd;
 }
 
-/* Receives requests and passes them to TAKE until the mount ends or is to end. For STAY_AWAKE_US
- * after a request it looks for the next one without sleeping. */
-static bool receive(struct fuse_server *s, int watch, int64_t stay_awake_us,
+/* When a thread may look for its next request without sleeping. */
+struct linger {
+    int64_t from_us, until_us;
+};
+
+static void note_request(struct linger *l, bool write, int64_t begun_us)
+{
+    int64_t now = now_us();
+    if (now - begun_us > WAITED_US)
+        l->from_us = now + LEAVE_US;
+    l->until_us = write && now >= l->from_us ? now + LINGER_US : 0;
+}
+
+/* Receives requests and passes them to TAKE until the mount ends or is to end. */
+static bool receive(struct fuse_server *s, int watch, bool lingers,
                     void (*take)(struct fuse_server *, const struct fuse_buf *), struct err *err)
 {
-    int64_t awake_until_us = 0;
+    struct linger linger = {0, 0};
     while (!fuse_session_exited(s->session) && !s->stopping) {
         struct epoll_event event;
-        if (now_us() >= awake_until_us && epoll_wait(watch, &event, 1, -1) < 0 && errno != EINTR)
+        if (now_us() >= linger.until_us && epoll_wait(watch, &event, 1, -1) < 0 && errno != EINTR)
             return err_sys(err, errno, "cannot wait for the kernel");
         if (s->stopping)
             break;
         struct fuse_buf buf = {.mem = take_buffer(s)};
         int n = fuse_session_receive_buf(s->session, &buf);
         if (n > 0) {
+            bool write = lingers && head_of(&buf).opcode == OP_WRITE;
+            int64_t begun_us = now_us();
             take(s, &buf);
-            awake_until_us = now_us() + stay_awake_us;
+            note_request(&linger, write, begun_us);
             continue;
         }
         if (buf.mem != NULL)
@@ -258,18 +279,11 @@ struct direct {
     pthread_t thread;
 };
 
-static int64_t linger_us(void)
-{
-    cpu_set_t cpus;
-    bool many = sched_getaffinity(0, sizeof(cpus), &cpus) != 0 || CPU_COUNT(&cpus) >= LINGER_CPUS;
-    return many ? LINGER_US : 0;
-}
-
 static void *direct_main(void *arg)
 {
     const struct direct *d = arg;
     struct err err = ERR_INIT;
-    if (!receive(d->server, d->watch, linger_us(), answer, &err))
+    if (!receive(d->server, d->watch, true, answer, &err))
         log_error("%s", err.text); /* the dispatcher goes on, or sees the same */
     return NULL;
 }
@@ -305,7 +319,7 @@ bool fuse_server_run(struct fuse_server *s, struct err *err)
     unsigned direct = start_direct(s, threads);
     int watch = make_watch(s); /* after theirs: they come first */
     bool ok = watch < 0 ? err_sys(err, errno, "cannot wait for the kernel")
-                        : receive(s, watch, 0, hand_over, err);
+                        : receive(s, watch, false, hand_over, err);
     if (!atomic_exchange(&s->stopping, true)) {
         /* unmounted by somebody else; whoever mounts there next is not our business */
         if (ok)
