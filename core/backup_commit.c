@@ -7,9 +7,8 @@
 #include "core/catalog.h"
 #include "core/codec.h"
 #include "core/log.h"
-#include "core/part_sink.h"
+#include "core/object_copy.h"
 
-#define COPY_PART_BYTES (8u << 20)
 #define COPY_MAX_BYTES (UINT64_C(5) << 30) /* of S3's CopyObject */
 
 /* ---- is it a backup? ---- */
@@ -70,44 +69,22 @@ static bool put_text(struct backup_write *w, const char *rest, const char *text,
     return w->opt.store->ops->put(w->opt.store, key, &put, NULL, backup_write_once(w, &once), err);
 }
 
-/* Copies through this host, for stores that cannot copy (Ceph does not where it encrypts). */
-static bool copy_through(struct backup_write *w, const char *from, const char *etag, const char *to,
-                         struct store_info *info, struct err *err)
-{
-    struct store *store = w->opt.store;
-    struct store_info of_from;
-    struct sink *out = NULL;
-    const struct part_sink_options options = {.store = store,
-                                              .pool = w->opt.pool,
-                                              .key = to,
-                                              .part_bytes = COPY_PART_BYTES,
-                                              .parallel = 2,
-                                              .stall_ms = w->opt.stall_ms,
-                                              .call = w->opt.call,
-                                              .info = info};
-    struct source *body = store->ops->get(store, from, 0, UINT64_MAX, &of_from, w->opt.call, err);
-    if (body != NULL && strcmp(of_from.etag, etag) != 0)
-        err_set(err, ERR_STALE, "%s was replaced since it was written", from);
-    else if (body != NULL)
-        out = part_sink_new(&options, err);
-    bool ok = out != NULL && stream_copy(body, out, err) && out->finish(out, err);
-    sink_close(out);
-    source_close(body);
-    return ok;
-}
-
 /* PART is what was written to FROM. */
 static bool copy_object(struct backup_write *w, const char *from,
                         const struct index_partition *part, const char *to, struct store_info *info,
                         struct err *err)
 {
-    struct store *store = w->opt.store;
     uint64_t most = w->opt.copy_max_bytes == 0 ? COPY_MAX_BYTES : w->opt.copy_max_bytes;
-    if (part->stored_size > most)
-        return copy_through(w, from, part->etag, to, info, err);
-    if (store->ops->copy(store, from, to, part->etag, info, w->opt.call, err))
-        return true;
-    return err->code == ERR_UNSUPPORTED && copy_through(w, from, part->etag, to, info, err);
+    const struct object_copy copy = {.store = w->opt.store,
+                                     .pool = w->opt.pool,
+                                     .from = from,
+                                     .to = to,
+                                     .etag = part->etag,
+                                     .size = part->stored_size,
+                                     .store_max = most,
+                                     .stall_ms = w->opt.stall_ms,
+                                     .call = w->opt.call};
+    return object_copy(&copy, info, err);
 }
 
 /* What was begun before the name was known. The originals stay until the backup is complete. */

@@ -7,10 +7,9 @@
 #include <time.h>
 
 #include "core/log.h"
-#include "core/part_sink.h"
+#include "core/object_copy.h"
 #include "fs/dumps.h"
 
-#define PART_BYTES (8u << 20)
 /* A directory with more files than this is not renamed: it would be half done for too long. */
 #define DIR_FILES_MAX 1000u
 /* A store may take longer over a larger copy than a rename may stand still, or refuse it. */
@@ -36,30 +35,6 @@ static bool look_for_dir(const struct renaming *r, const char *path, bool *exist
 
 /* ---- objects ---- */
 
-/* The stored bytes, as they are, of what has ETAG. */
-static bool copy_through(struct renaming *r, const char *from, const char *to, const char *etag,
-                         struct store_info *info, struct err *err)
-{
-    struct store *store = r->fs->opt.store;
-    struct store_info of_from;
-    const struct part_sink_options options = {.store = store,
-                                              .pool = r->fs->opt.pool,
-                                              .key = to,
-                                              .part_bytes = PART_BYTES,
-                                              .parallel = 2,
-                                              .stall_ms = r->fs->opt.write_timeout_ms,
-                                              .call = &r->call,
-                                              .info = info};
-    struct source *body = store->ops->get(store, from, 0, UINT64_MAX, &of_from, &r->call, err);
-    bool same = body != NULL && (strcmp(of_from.etag, etag) == 0 ||
-                                 err_set(err, ERR_STALE, "%s was replaced meanwhile", from));
-    struct sink *out = same ? part_sink_new(&options, err) : NULL;
-    bool ok = out != NULL && stream_copy(body, out, err) && out->finish(out, err);
-    sink_close(out);
-    source_close(body);
-    return ok;
-}
-
 /* TO holds what FROM holds, as the store says, with its facts. */
 static bool copy_object(struct renaming *r, const char *from, const char *to,
                         const struct dump_stat *st, struct dump_stat *copied, struct err *err)
@@ -68,12 +43,16 @@ static bool copy_object(struct renaming *r, const char *from, const char *to,
     struct store *store = fs->opt.store;
     struct store_info info, there;
     struct lzop_map map = LZOP_MAP_INIT;
-    const char *etag = st->facts.etag; /* nothing else gets these facts */
-    bool ok = st->stored <= STORE_COPY_MAX &&
-              store->ops->copy(store, from, to, etag, &info, &r->call, err);
-    if (!ok && (st->stored > STORE_COPY_MAX || err->code == ERR_UNSUPPORTED))
-        ok = copy_through(r, from, to, etag, &info, err);
-    if (!ok || !store->ops->head(store, to, &there, &r->call, err))
+    const struct object_copy copy = {.store = store,
+                                     .pool = fs->opt.pool,
+                                     .from = from,
+                                     .to = to,
+                                     .etag = st->facts.etag, /* nothing else gets these facts */
+                                     .size = st->stored,
+                                     .store_max = STORE_COPY_MAX,
+                                     .stall_ms = fs->opt.write_timeout_ms,
+                                     .call = &r->call};
+    if (!object_copy(&copy, &info, err) || !store->ops->head(store, to, &there, &r->call, err))
         return false;
     if (there.size != st->stored || strcmp(there.etag, info.etag) != 0)
         return err_set(err, ERR_CORRUPT,
