@@ -14,8 +14,8 @@
 #define PAUSE_MS 1000
 #define PAUSE_MAX_MS 30000
 #define EARLY_S 300 /* before the end: refresh, and use the old ones meanwhile */
+#define LATE_S 60   /* before the end: wait for the refresh */
 #define ID_SHOWN_FROM 12u
-#define LATE_S 60 /* before the end: wait for the refresh */
 
 struct aws_cred {
     struct aws_source source;

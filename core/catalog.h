@@ -47,9 +47,8 @@ const struct catalog_backup *catalog_latest(const struct catalog *c);
  * what the newest backup of C (NULL: not known) says that knows it; 0 when none does.
  *
  * One size, not one for each timeline: pg_upgrade refuses a cluster of another size, and
- * pg_resetwal
- * --wal-segsize changes it in the middle of a timeline. What is older than that is of no use to the
- * cluster, and as far as its names do not fit the census counts them apart. */
+ * pg_resetwal changes it (--wal-segsize) in the middle of a timeline. What is older than that is of
+ * no use to the cluster, and as far as its names do not fit the census counts them apart. */
 uint32_t archive_segment_size(uint32_t newest, const struct catalog *c);
 /* NULL when there is no such one. Borrowed from the catalog. */
 const struct catalog_incomplete *catalog_find_incomplete(const struct catalog *c, const char *name);

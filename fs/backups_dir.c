@@ -74,7 +74,8 @@ static bool link_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
 static const struct node_ops link_ops = {.getattr = link_getattr, .readlink = link_readlink};
 static const struct node_template link_template = {.ops = &link_ops};
 
-/* ---- incomplete backups: empty, and not listed; rmdir finds them ---- */
+/* ---- incomplete backups: empty, and listed only when a sentinel shows that they were complete;
+ * rmdir finds them all ---- */
 
 static bool incomplete_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
                                const struct call *call, struct err *err)
@@ -87,23 +88,35 @@ static bool incomplete_getattr(struct fs *fs, struct node *node, struct fs_entry
     return true;
 }
 
-/* One that was complete once is not empty: it cannot be read. */
-static bool incomplete_check(struct fs *fs, const struct node *node, const struct call *call,
-                             struct err *err)
+/* Fails for one that was complete once, and has a sentinel that cannot be read. With its sentinel
+ * back it may be restored: it is not TO_DELETE like a rest. */
+static bool check_sentinel(struct fs *fs, const char *name, int64_t max_age_ms, bool to_delete,
+                           const struct call *call, struct err *err)
 {
-    char name[INODE_NAME_MAX + 1], advice[CATALOG_ADVICE_MAX];
-    struct catalog *c = backups_catalog(fs, CATALOG_MAX_AGE_MS, call, err);
+    char advice[CATALOG_ADVICE_MAX];
+    struct catalog *c = backups_catalog(fs, max_age_ms, call, err);
     if (c == NULL)
         return false;
-    node_name(fs->inodes, node, name);
     const struct catalog_incomplete *left = catalog_find_incomplete(c, name);
     bool ok = left == NULL || !left->damaged;
     if (!ok) {
+        enum err_code unreadable = left->frozen ? ERR_FROZEN : ERR_CORRUPT;
         catalog_damaged_advice(left, advice);
-        err_set(err, left->frozen ? ERR_FROZEN : ERR_CORRUPT, "basebackups/%s: %s", name, advice);
+        err_set(err, to_delete ? ERR_DENIED : unreadable, "basebackups/%s: %s%s", name, advice,
+                to_delete ? ". If it is to go all the same, delete that object in the store, and "
+                            "then the rest with rmdir"
+                          : "");
     }
     catalog_unref(c);
     return ok;
+}
+
+static bool incomplete_check(struct fs *fs, const struct node *node, const struct call *call,
+                             struct err *err)
+{
+    char name[INODE_NAME_MAX + 1];
+    node_name(fs->inodes, node, name);
+    return check_sentinel(fs, name, CATALOG_MAX_AGE_MS, false, call, err);
 }
 
 static bool incomplete_list(struct fs *fs, struct dir *dir, const struct call *call,
@@ -233,27 +246,6 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
 
 /* ---- writing ---- */
 
-/* What was complete once is not deleted like a rest: with its sentinel back, it may be restored. */
-static bool may_be_deleted(struct fs *fs, const char *name, const struct call *call,
-                           struct err *err)
-{
-    char advice[CATALOG_ADVICE_MAX];
-    struct catalog *c = backups_catalog(fs, 0, call, err);
-    if (c == NULL)
-        return false;
-    const struct catalog_incomplete *left = catalog_find_incomplete(c, name);
-    bool ok = left == NULL || !left->damaged;
-    if (!ok) {
-        catalog_damaged_advice(left, advice);
-        err_set(err, ERR_DENIED,
-                "basebackups/%s: %s. If it is to go all the same, delete that object in the "
-                "store, and then the rest with rmdir",
-                name, advice);
-    }
-    catalog_unref(c);
-    return ok;
-}
-
 /* Promise 8. */
 static bool backups_remove(struct fs *fs, const char *name, const struct call *call,
                            struct err *err)
@@ -267,7 +259,7 @@ static bool backups_remove(struct fs *fs, const char *name, const struct call *c
                        name);
     struct call bounded = *call;
     bounded.deadline_ms = DEADLINE_NONE; /* as long as it takes: an interrupt ends it */
-    bool ok = may_be_deleted(fs, name, &bounded, err) &&
+    bool ok = check_sentinel(fs, name, 0, true, &bounded, err) &&
               backup_delete(fs->opt.store, name, &bounded, err);
     backup_set_changed(fs->backup_set);
     if (ok)

@@ -200,7 +200,7 @@ bool dump_measure(struct fs *fs, const char *key, const char *etag, struct dump_
     }
     pthread_mutex_unlock(&d->lock);
     waiter_end(&w);
-    if (given_up && call_alive(call, key, err))
-        err_set(err, ERR_TIMEOUT, "%s is still being read, to know its size", key);
+    if (given_up)
+        call_waited_in_vain(call, key, "being read, to know its size", err);
     return known || ok;
 }
