@@ -3,6 +3,7 @@
  *   openpgp.c         the object, its life and preflight
  *   openpgp_slots.c   the places among max_processes
  *   openpgp_run.c     one gpg operation: gpgme context, event loop, time-outs, cancel
+ *   openpgp_stream.c  the bytes between the caller's streams and gpg's pipes
  *   openpgp_proc.c    ending gpg processes that do not end by themselves
  *   openpgp_status.c  gpg's status lines, and the struct err that follows from them
  *   openpgp_crypt.c   encrypt and decrypt
@@ -93,11 +94,15 @@ bool gpg_add_log(struct err *err, const char *log);
 
 #define GPG_RUN_FDS 16
 
+struct gpg_stream;
+
+/* A pipe to or from gpg, as gpgme registers it. */
 struct gpg_fd {
-    int fd; /* -1: unused */
-    int dir;
+    int fd;  /* -1: unused */
+    int dir; /* 1: to be read */
     gpgme_io_cb_t fnc;
     void *fnc_data;
+    struct gpg_stream *stream; /* whose bytes it carries; NULL: not known, or gpgme's own */
 };
 
 /* A gpgme context with the event loop that moves its bytes, used by one thread. Not movable. */
@@ -108,8 +113,9 @@ struct gpg_run {
     uint32_t stall_timeout_ms;
     const struct call *call;
     struct gpg_fd fds[GPG_RUN_FDS];
-    int wake_fd;  /* eventfd: the cancel fired */
-    int alive_fd; /* read end of gpg's status pipe: hung up once gpg is gone */
+    struct gpg_fd *dispatched; /* whose turn it is in the loop */
+    int wake_fd;               /* eventfd: the cancel fired */
+    int alive_fd;              /* read end of gpg's status pipe: hung up once gpg is gone */
     bool done;
     gpgme_error_t result;
     bool stream_failed; /* stream_err came from the caller's source or sink */
@@ -154,15 +160,25 @@ void gpg_run_log(struct gpg_run *run, struct buf *out);
 /* Releases all; kills a gpg that is still there. */
 void gpg_run_end(struct gpg_run *run);
 
-/* A gpgme data object that pulls from SOURCE or pushes into SINK (the other one is NULL) and keeps
- * that stream's error in the run. It has to live until gpgme_data_release. */
+/* ---- its bytes (openpgp_stream.c) ---- */
+
+/* A stream that gpg reads or writes. Initialise the first three, two of them not NULL. */
 struct gpg_stream {
     struct gpg_run *run;
-    struct source *source;
-    struct sink *sink;
+    struct source *source; /* where gpg's input comes from, */
+    struct sink *sink;     /* or its output goes */
+    char *buf;
+    size_t at, len; /* buf: what gpg is to get next */
+    bool ended;     /* gpg gets no more */
+    bool asked;     /* gpgme asked for more */
 };
 
+/* S as a gpgme data object; the stream's error is kept in the run. S has to live, unmoved, until
+ * gpgme_data_release. */
 bool gpg_stream_data(struct gpg_stream *s, gpgme_data_t *data, struct err *err);
+
+/* PIPE, which is S's, is ready: moves some bytes. */
+void gpg_stream_move(struct gpg_stream *s, const struct gpg_fd *pipe);
 
 /* ---- processes (openpgp_proc.c) ---- */
 

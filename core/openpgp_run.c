@@ -23,9 +23,6 @@
 #define TERM_MS 40
 #define KILL_MS 2000
 
-/* Bytes between gpgme and gpg's pipes at once. 1 MiB is four times slower (measured). */
-#define IO_BUFFER_SIZE "65536"
-
 /* ---- gpgme's hooks ---- */
 
 static gpgme_error_t add_fd(void *data, int fd, int dir, gpgme_io_cb_t fnc, void *fnc_data,
@@ -259,9 +256,14 @@ static void dispatch(struct gpg_run *run, const struct pollfd *polled, const siz
 {
     for (int dir = 1; dir >= 0; dir--) {
         for (size_t i = 0; i < n && !run->done; i++) {
-            const struct gpg_fd *slot = &run->fds[slot_of[i]];
+            struct gpg_fd *slot = &run->fds[slot_of[i]];
             /* an earlier handler may have closed this one */
-            if (polled[i].revents != 0 && slot->dir == dir && slot->fd == polled[i].fd)
+            if (polled[i].revents == 0 || slot->dir != dir || slot->fd != polled[i].fd)
+                continue;
+            run->dispatched = slot;
+            if (slot->stream != NULL)
+                gpg_stream_move(slot->stream, slot);
+            else
                 slot->fnc(slot->fnc_data, slot->fd);
         }
     }
@@ -356,54 +358,4 @@ void gpg_run_log(struct gpg_run *run, struct buf *out)
         }
     }
     gpgme_data_release(data);
-}
-
-/* ---- the caller's streams as gpgme data ---- */
-
-static ssize_t pull(void *handle, void *buf, size_t n)
-{
-    const struct gpg_stream *s = handle;
-    struct gpg_run *run = s->run;
-    if (!run->stream_failed) {
-        ssize_t got = s->source->read(s->source, buf, n, &run->stream_err);
-        if (got == 0)
-            run->status.input_ended = true;
-        if (got >= 0) {
-            run->status.input_bytes += (uint64_t)got;
-            openpgp_frames_feed(&run->status.frames, buf, (size_t)got);
-            return got;
-        }
-        run->stream_failed = true;
-    }
-    errno = EIO;
-    return -1;
-}
-
-static ssize_t push(void *handle, const void *buf, size_t n)
-{
-    const struct gpg_stream *s = handle;
-    struct gpg_run *run = s->run;
-    if (!run->stream_failed) {
-        if (s->sink->write(s->sink, buf, n, &run->stream_err))
-            return (ssize_t)n;
-        run->stream_failed = true;
-    }
-    errno = EIO;
-    return -1;
-}
-
-bool gpg_stream_data(struct gpg_stream *s, gpgme_data_t *data, struct err *err)
-{
-    static struct gpgme_data_cbs source_cbs = {.read = pull};
-    static struct gpgme_data_cbs sink_cbs = {.write = push};
-    *data = NULL;
-    gpgme_error_t rc =
-        gpgme_data_new_from_cbs(data, s->source != NULL ? &source_cbs : &sink_cbs, s);
-    if (rc == 0)
-        rc = gpgme_data_set_flag(*data, "io-buffer-size", IO_BUFFER_SIZE);
-    if (rc == 0)
-        rc = gpgme_data_set_flag(*data, "sensitive", "1"); /* its buffers are wiped */
-    if (rc != 0)
-        return err_set(err, ERR_NO_MEMORY, "cannot prepare to run gpg: %s", gpgme_strerror(rc));
-    return true;
 }
