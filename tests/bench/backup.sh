@@ -46,7 +46,7 @@ decode()
 
 take_to_nowhere()
 {
-    take - --no-manifest | code >/dev/null
+    take - | code >/dev/null
 }
 
 clear_target()
