@@ -155,8 +155,6 @@ static bool read_sentinel(struct store *store, struct found *f, const struct cal
     return n >= 0;
 }
 
-static bool copy_info(const struct backup_info *from, struct backup_info *to, struct err *err);
-
 struct reading {
     struct store *store;
     struct listing *listing;
@@ -228,49 +226,12 @@ static bool take_over(struct listing *l, const struct catalog *previous, struct 
         const struct catalog_backup *b = f->has_sentinel ? catalog_find(previous, f->name) : NULL;
         if (b == NULL || strcmp(b->etag, f->etag) != 0)
             continue;
-        if (!copy_info(&b->info, &f->info, err))
+        if (!backup_info_copy(&b->info, &f->info, err))
             return false;
         f->info.stored_s = f->stored_s;
         f->readable = true;
     }
     return true;
-}
-
-static bool copy_strings(const struct backup_info *from, struct backup_info *to)
-{
-    to->label = strdup(from->label);
-    to->version = strdup(from->version);
-    to->base_prefix = strdup(from->base_prefix);
-    to->stop_segment = strdup(from->stop_segment);
-    to->stop_offset = strdup(from->stop_offset);
-    bool ok = to->label != NULL && to->version != NULL && to->base_prefix != NULL &&
-              to->stop_segment != NULL && to->stop_offset != NULL;
-    for (size_t i = 0; ok && i < from->tablespace_count; i++)
-        ok =
-            backup_info_set_tablespace(to, from->tablespaces[i].oid, from->tablespaces[i].location);
-    if (ok && from->partition_count > 0) {
-        to->partition_sha256 = calloc(from->partition_count, sizeof(char *));
-        ok = to->partition_sha256 != NULL;
-    }
-    for (size_t i = 0; ok && i < from->partition_count; i++) {
-        to->partition_sha256[i] = strdup(from->partition_sha256[i]);
-        ok = to->partition_sha256[i] != NULL;
-        to->partition_count += ok;
-    }
-    return ok;
-}
-
-static bool copy_info(const struct backup_info *from, struct backup_info *to, struct err *err)
-{
-    *to = *from;
-    to->label = to->version = to->base_prefix = to->stop_segment = to->stop_offset = NULL;
-    to->tablespaces = NULL;
-    to->partition_sha256 = NULL;
-    to->tablespace_count = to->partition_count = 0;
-    if (copy_strings(from, to))
-        return true;
-    backup_info_free(to);
-    return err_set(err, ERR_NO_MEMORY, "out of memory");
 }
 
 /* ---- the catalog ---- */

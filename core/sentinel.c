@@ -296,6 +296,43 @@ void backup_info_free(struct backup_info *info)
     memset(info, 0, sizeof(*info));
 }
 
+static bool copy_strings(const struct backup_info *from, struct backup_info *to)
+{
+    to->label = strdup(from->label);
+    to->version = strdup(from->version);
+    to->base_prefix = strdup(from->base_prefix);
+    to->stop_segment = strdup(from->stop_segment);
+    to->stop_offset = strdup(from->stop_offset);
+    bool ok = to->label != NULL && to->version != NULL && to->base_prefix != NULL &&
+              to->stop_segment != NULL && to->stop_offset != NULL;
+    for (size_t i = 0; ok && i < from->tablespace_count; i++)
+        ok =
+            backup_info_set_tablespace(to, from->tablespaces[i].oid, from->tablespaces[i].location);
+    if (ok && from->partition_count > 0) {
+        to->partition_sha256 = calloc(from->partition_count, sizeof(char *));
+        ok = to->partition_sha256 != NULL;
+    }
+    for (size_t i = 0; ok && i < from->partition_count; i++) {
+        to->partition_sha256[i] = strdup(from->partition_sha256[i]);
+        ok = to->partition_sha256[i] != NULL;
+        to->partition_count += ok;
+    }
+    return ok;
+}
+
+bool backup_info_copy(const struct backup_info *from, struct backup_info *to, struct err *err)
+{
+    *to = *from;
+    to->label = to->version = to->base_prefix = to->stop_segment = to->stop_offset = NULL;
+    to->tablespaces = NULL;
+    to->partition_sha256 = NULL;
+    to->tablespace_count = to->partition_count = 0;
+    if (copy_strings(from, to))
+        return true;
+    backup_info_free(to);
+    return err_set(err, ERR_NO_MEMORY, "out of memory");
+}
+
 /* ---- writing ---- */
 
 /* Names and paths are bytes; JSON takes UTF-8 only. */

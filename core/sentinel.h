@@ -53,6 +53,8 @@ struct backup_info {
 bool backup_info_set_tablespace(struct backup_info *info, const char *oid, const char *location);
 
 void backup_info_free(struct backup_info *info); /* contents only; safe when zeroed */
+/* Into *TO, which holds nothing yet, and nothing after a failure (ERR_NO_MEMORY). */
+bool backup_info_copy(const struct backup_info *from, struct backup_info *to, struct err *err);
 
 /* Is NAME a backup's name? Fills the position that it claims (tli and segment; LSN with a 16 MiB
  * segment unless SEGMENT_SIZE says else), which WAL-E got wrong for offline backups. POS may be

@@ -1,6 +1,7 @@
 #include "fs/backup_load.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -277,6 +278,31 @@ static bool find_tails(struct backup_content *c, struct err *err)
     return true;
 }
 
+static uint64_t mix(uint64_t h, const void *data, size_t n)
+{
+    const unsigned char *p = data;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ p[i]) * UINT64_C(1099511628211); /* FNV-1a */
+    return h;
+}
+
+/* Whoever knows a place of the tree finds the same file there as long as this stays the same. Not
+ * 0. */
+static uint64_t shape_of(const struct backup_content *c)
+{
+    uint64_t h = UINT64_C(1469598103934665603);
+    for (size_t i = 0; i < c->index->partition_count; i++)
+        h = mix(h, c->index->partitions[i].etag, strlen(c->index->partitions[i].etag) + 1);
+    for (uint32_t i = 0; i < backup_tree_count(c->tree); i++) {
+        const struct tree_entry *e = backup_tree_at(c->tree, i);
+        h = mix(h, e->path, strlen(e->path) + 1);
+        const struct member *m = e->facts;
+        if (m != NULL)
+            h = mix(mix(h, &m->offset, sizeof(m->offset)), &m->size, sizeof(m->size));
+    }
+    return h == 0 ? 1 : h;
+}
+
 struct backup_content *backup_load(const struct backup_set_options *options,
                                    const struct backup_info *info, const struct call *call,
                                    struct err *err)
@@ -287,13 +313,16 @@ struct backup_content *backup_load(const struct backup_set_options *options,
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
+    atomic_store(&c->refs, 1);
     if (backup_objects_load(options->store, info->name, &c->objects, call, err) &&
         check_partitions(info, &c->objects, err))
         c->index = get_index(&l, &c->objects, err);
     if (c->index != NULL) {
         c->tree = backup_tree_new(c->index, err);
-        if (c->tree != NULL && find_tails(c, err))
+        if (c->tree != NULL && find_tails(c, err)) {
+            c->shape = shape_of(c);
             return c;
+        }
     }
     backup_content_free(c);
     return NULL;

@@ -67,7 +67,7 @@ static uint32_t place_of(const struct node *node)
 
 struct content_question {
     struct backup *b;
-    const struct backup_content *content;
+    struct backup_content *content;
 };
 
 static bool content_attempt(void *arg, const struct call *call, struct err *err)
@@ -77,8 +77,8 @@ static bool content_attempt(void *arg, const struct call *call, struct err *err)
     return q->content != NULL;
 }
 
-const struct backup_content *backup_await(struct fs *fs, struct backup *b, int64_t patience_ms,
-                                          const struct call *call, struct err *err)
+struct backup_content *backup_await(struct fs *fs, struct backup *b, int64_t patience_ms,
+                                    const struct call *call, struct err *err)
 {
     struct content_question q = {.b = b};
     struct call bounded = *call;
@@ -87,7 +87,7 @@ const struct backup_content *backup_await(struct fs *fs, struct backup *b, int64
     if (patience_ms != INT64_MAX) /* silently: nobody waits for long */
         (void)content_attempt(&q, &bounded, err);
     else
-        (void)persist(&fs->persistence, b->entry->info.name, &bounded, content_attempt, &q, err);
+        (void)persist(&fs->persistence, b->info.name, &bounded, content_attempt, &q, err);
     return q.content;
 }
 
@@ -96,7 +96,7 @@ const struct backup_content *backup_await(struct fs *fs, struct backup *b, int64
 static void fill_plain(struct fs *fs, const struct node *node, mode_t type, uint64_t size,
                        struct fs_entry *out)
 {
-    attr_fill(fs, node, type, size, backup_of(node)->entry->info.stored_s, out);
+    attr_fill(fs, node, type, size, backup_of(node)->info.stored_s, out);
     if (type == S_IFREG)
         out->attr.st_mode = S_IFREG | 0400;
     else
@@ -182,14 +182,15 @@ static bool top_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
     } else if (strcmp(name, "backup.json") == 0) {
         node = obtain(fs, dir, name, &json_ops, b, 0, err);
     } else if (strcmp(name, "backup_manifest") == 0) {
-        const struct backup_content *c = backup_await(fs, b, INT64_MAX, call, err);
+        struct backup_content *c = backup_await(fs, b, INT64_MAX, call, err);
         uint32_t place = c == NULL ? TREE_NONE : backup_tree_find(c->tree, name);
         if (place != TREE_NONE)
             node = obtain(fs, dir, name, &tree_file_ops, b, place, err);
         else if (c != NULL)
-            err_set(err, ERR_ABSENT, "%s has no backup_manifest", b->entry->info.name);
+            err_set(err, ERR_ABSENT, "%s has no backup_manifest", b->info.name);
+        backup_content_unref(c);
     } else {
-        err_set(err, ERR_ABSENT, "%s/%s: no such file", b->entry->info.name, name);
+        err_set(err, ERR_ABSENT, "%s/%s: no such file", b->info.name, name);
     }
     return give_entry(fs, node, out, call, err);
 }
@@ -213,16 +214,18 @@ static const struct node_ops top_ops = {
 static char *json_text(struct fs *fs, struct backup *b, const struct call *call, struct err *err)
 {
     struct err ignored = ERR_INIT;
-    const struct backup_content *c = backup_await(fs, b, LOOK_PATIENCE_MS, call, &ignored);
+    struct backup_content *c = backup_await(fs, b, LOOK_PATIENCE_MS, call, &ignored);
     if (c == NULL)
-        return backup_json_format(&b->entry->info, -1, -1, 0, err);
+        return backup_json_format(&b->info, -1, -1, 0, err);
     int encrypted = -1;
     uint64_t files = 0;
     for (size_t i = 0; i < c->index->partition_count; i++)
         encrypted = c->index->partitions[i].encrypted || encrypted == 1;
     for (size_t i = 0; i < c->index->count; i++)
         files += c->index->members[i].type == MEMBER_FILE;
-    return backup_json_format(&b->entry->info, encrypted, (int64_t)c->objects.size, files, err);
+    char *text = backup_json_format(&b->info, encrypted, (int64_t)c->objects.size, files, err);
+    backup_content_unref(c);
+    return text;
 }
 
 static bool json_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
@@ -241,7 +244,7 @@ static bool refuse_writing(const struct node *node, int flags, struct err *err)
 {
     return ((flags & O_ACCMODE) != O_WRONLY && (flags & O_TRUNC) == 0) ||
            err_set(err, ERR_DENIED, "%s is complete: nothing in it is changed any more",
-                   backup_of(node)->entry->info.name);
+                   backup_of(node)->info.name);
 }
 
 static bool json_open(struct fs *fs, struct node *node, int flags, pid_t pid,
@@ -282,29 +285,32 @@ static bool tar_dir_lookup(struct fs *fs, struct node *dir, const char *name, pi
 {
     (void)pid;
     struct backup *b = backup_of(dir);
-    const struct backup_content *c = backup_await(fs, b, INT64_MAX, call, err);
+    struct backup_content *c = backup_await(fs, b, INT64_MAX, call, err);
     if (c == NULL)
         return false;
-    for (size_t i = 0; i < c->index->partition_count; i++) {
-        char have[64];
+    size_t i = 0, count = c->index->partition_count;
+    for (char have[64]; i < count; i++) {
         tar_name(c, i, have);
         if (strcmp(have, name) == 0)
-            return give_entry(fs, obtain(fs, dir, name, &tar_ops, b, (uint32_t)i, err), out, call,
-                              err);
+            break;
     }
-    return err_set(err, ERR_ABSENT, "%s/tar/%s: no such partition", b->entry->info.name, name);
+    backup_content_unref(c);
+    if (i == count)
+        return err_set(err, ERR_ABSENT, "%s/tar/%s: no such partition", b->info.name, name);
+    return give_entry(fs, obtain(fs, dir, name, &tar_ops, b, (uint32_t)i, err), out, call, err);
 }
 
 static bool tar_dir_list(struct fs *fs, struct dir *dir, const struct call *call, struct err *err)
 {
     struct backup *b = backup_of(dir->node);
-    const struct backup_content *c = backup_await(fs, b, INT64_MAX, call, err);
+    struct backup_content *c = backup_await(fs, b, INT64_MAX, call, err);
     bool ok = c != NULL;
     for (size_t i = 0; ok && i < c->index->partition_count; i++) {
         char name[64];
         tar_name(c, i, name);
         ok = dir_add(dir, name, S_IFREG, NULL, 0, err);
     }
+    backup_content_unref(c);
     dir->done = true;
     return ok;
 }
@@ -312,20 +318,21 @@ static bool tar_dir_list(struct fs *fs, struct dir *dir, const struct call *call
 static const struct node_ops tar_dir_ops = {
     .getattr = tar_dir_getattr, .lookup = tar_dir_lookup, .list = tar_dir_list};
 
-/* The nodes below were found in the content, which stays with the backup. */
-static const struct backup_content *content_of(const struct node *node, const struct call *call,
-                                               struct err *err)
+/* In which the node's place says what the node is. A reference. */
+static struct backup_content *content_of(struct fs *fs, const struct node *node,
+                                         const struct call *call, struct err *err)
 {
-    return backup_content(backup_of(node), call, err);
+    return backup_await(fs, backup_of(node), INT64_MAX, call, err);
 }
 
 static bool tar_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
                         const struct call *call, struct err *err)
 {
-    const struct backup_content *c = content_of(node, call, err);
+    struct backup_content *c = content_of(fs, node, call, err);
     if (c == NULL)
         return false;
     fill_plain(fs, node, S_IFREG, c->index->partitions[place_of(node)].map.plain_size, out);
+    backup_content_unref(c);
     return true;
 }
 
@@ -333,21 +340,25 @@ static bool tar_open(struct fs *fs, struct node *node, int flags, pid_t pid, str
                      const struct call *call, struct err *err)
 {
     (void)pid;
-    const struct backup_content *c =
-        refuse_writing(node, flags, err) ? content_of(node, call, err) : NULL;
+    struct backup_content *c =
+        refuse_writing(node, flags, err) ? content_of(fs, node, call, err) : NULL;
     if (c == NULL)
         return false;
     size_t i = place_of(node);
     *handle = backup_reader_new(fs, node, backup_of(node), c, i, 0,
                                 c->index->partitions[i].map.plain_size, err);
+    backup_content_unref(c);
     return *handle != NULL;
 }
 
 static bool tar_xattrs(struct fs *fs, struct node *node, struct xattr_list *list,
                        const struct call *call, struct err *err)
 {
-    return content_of(node, call, err) != NULL &&
-           backup_xattrs_of_partition(fs, backup_of(node), place_of(node), list, call, err);
+    struct backup_content *c = content_of(fs, node, call, err);
+    bool ok = c != NULL &&
+              backup_xattrs_of_partition(fs, backup_of(node), c, place_of(node), list, call, err);
+    backup_content_unref(c);
+    return ok;
 }
 
 static const struct node_ops tar_ops = {
@@ -360,16 +371,18 @@ static bool tree_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
 {
     struct err ignored = ERR_INIT;
     bool root = place_of(node) == 0;
-    const struct backup_content *c =
+    struct backup_content *c =
         root ? backup_await(fs, backup_of(node), LOOK_PATIENCE_MS, call, &ignored)
-             : content_of(node, call, err);
-    if (c != NULL) {
+             : content_of(fs, node, call, err);
+    bool known = c != NULL;
+    if (known) {
         fill_tree(fs, node, c, out);
     } else if (root) {
         fill_plain(fs, node, S_IFDIR, 0, out);
         out->valid_s = 0;
     }
-    return c != NULL || root;
+    backup_content_unref(c);
+    return known || root;
 }
 
 static const struct node_ops *ops_of_entry(const struct tree_entry *e)
@@ -384,13 +397,15 @@ static bool tree_lookup(struct fs *fs, struct node *dir, const char *name, pid_t
 {
     (void)pid;
     struct backup *b = backup_of(dir);
-    const struct backup_content *c = backup_await(fs, b, INT64_MAX, call, err);
+    struct backup_content *c = content_of(fs, dir, call, err);
     if (c == NULL)
         return false;
     uint32_t place = backup_tree_child(c->tree, place_of(dir), name);
-    if (place == TREE_NONE)
+    const struct node_ops *ops =
+        place == TREE_NONE ? NULL : ops_of_entry(backup_tree_at(c->tree, place));
+    backup_content_unref(c);
+    if (ops == NULL)
         return err_set(err, ERR_ABSENT, "%s: no such file in this backup", name);
-    const struct node_ops *ops = ops_of_entry(backup_tree_at(c->tree, place));
     return give_entry(fs, obtain(fs, dir, name, ops, b, place, err), out, call, err);
 }
 
@@ -403,7 +418,7 @@ static mode_t type_of(const struct tree_entry *e)
 
 static bool tree_list(struct fs *fs, struct dir *dir, const struct call *call, struct err *err)
 {
-    const struct backup_content *c = backup_await(fs, backup_of(dir->node), INT64_MAX, call, err);
+    struct backup_content *c = content_of(fs, dir->node, call, err);
     if (c == NULL)
         return false;
     static const uint64_t known; /* the tree knows all; entry_of_item asks it */
@@ -414,15 +429,15 @@ static bool tree_list(struct fs *fs, struct dir *dir, const struct call *call, s
         ok = dir_add(dir, tree_entry_name(e), type_of(e), &known, 0, err);
         child = e->next_sibling;
     }
+    backup_content_unref(c);
     dir->done = true;
     return ok;
 }
 
 static bool tree_entry_of_item(struct fs *fs, struct node *dir, const struct dir_item *item,
-                               struct fs_entry *out, struct err *err)
+                               struct fs_entry *out, const struct call *call, struct err *err)
 {
-    const struct call now = CALL_INIT; /* the content is there */
-    return tree_lookup(fs, dir, item->name, 0, out, &now, err);
+    return tree_lookup(fs, dir, item->name, 0, out, call, err);
 }
 
 static bool tree_open(struct fs *fs, struct node *node, int flags, pid_t pid,
@@ -430,36 +445,39 @@ static bool tree_open(struct fs *fs, struct node *node, int flags, pid_t pid,
 {
     (void)pid;
     struct backup *b = backup_of(node);
-    const struct backup_content *c =
-        refuse_writing(node, flags, err) ? content_of(node, call, err) : NULL;
+    struct backup_content *c =
+        refuse_writing(node, flags, err) ? content_of(fs, node, call, err) : NULL;
     if (c == NULL)
         return false;
     const struct tree_entry *e = backup_tree_at(c->tree, place_of(node));
     const struct member *m = backup_index_data_of(c->index, e->facts);
     if (m == NULL)
-        return err_set(err, ERR_CORRUPT, "%s: %s is a link to a file that the backup does not have",
-                       b->entry->info.name, e->path);
-    *handle = backup_reader_new(fs, node, b, c, m->partition, m->offset, m->size, err);
+        err_set(err, ERR_CORRUPT, "%s: %s is a link to a file that the backup does not have",
+                b->info.name, e->path);
+    *handle =
+        m == NULL ? NULL : backup_reader_new(fs, node, b, c, m->partition, m->offset, m->size, err);
+    backup_content_unref(c);
     return *handle != NULL;
 }
 
 static bool tree_xattrs(struct fs *fs, struct node *node, struct xattr_list *list,
                         const struct call *call, struct err *err)
 {
-    (void)fs;
-    const struct backup_content *c = content_of(node, call, err);
-    return c != NULL &&
-           backup_xattrs_of_member(c, backup_tree_at(c->tree, place_of(node))->facts, list, err);
+    struct backup_content *c = content_of(fs, node, call, err);
+    bool ok = c != NULL &&
+              backup_xattrs_of_member(c, backup_tree_at(c->tree, place_of(node))->facts, list, err);
+    backup_content_unref(c);
+    return ok;
 }
 
 static bool tree_readlink(struct fs *fs, struct node *node, char *out, size_t cap,
                           const struct call *call, struct err *err)
 {
-    (void)fs;
-    const struct backup_content *c = content_of(node, call, err);
+    struct backup_content *c = content_of(fs, node, call, err);
     if (c == NULL)
         return false;
     (void)snprintf(out, cap, "%s", backup_tree_at(c->tree, place_of(node))->facts->link);
+    backup_content_unref(c);
     return true;
 }
 

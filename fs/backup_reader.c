@@ -41,13 +41,13 @@ static bool reader_read(struct fs *fs, struct handle *handle, uint64_t offset, s
         return true;
     }
     struct read_question q = {.r = r, .offset = r->offset + offset, .size = size, .out = out};
-    if (!persist(&fs->persistence, r->backup->entry->info.name, call, read_attempt, &q, err))
+    if (!persist(&fs->persistence, r->backup->info.name, call, read_attempt, &q, err))
         return false;
     if (out->size > 0)
         return true;
     fs_read_done(out);
     return err_set(err, ERR_CORRUPT, "%s: a partition ends before its index says",
-                   r->backup->entry->info.name);
+                   r->backup->info.name);
 }
 
 static void reader_release(struct fs *fs, struct handle *handle)

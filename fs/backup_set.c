@@ -8,7 +8,8 @@
 #include "core/waiter.h"
 #include "fs/backup_load.h"
 
-/* Backups that nobody uses keep their index: so many, the others are loaded again. */
+/* So many of those that nobody uses are kept, as backups and as contents; the others are loaded
+ * again when they are wanted. */
 #define IDLE_MAX 4u
 
 struct backup_set {
@@ -20,6 +21,7 @@ struct backup_set {
     struct catalog *catalog; /* lock: the last listing; a reference */
     int64_t listed_ms;       /* lock: when that was asked for */
     struct backup *first;    /* lock: most recently opened first; a reference each */
+    uint64_t uses;           /* lock: how often a content was asked for */
 };
 
 struct backup_set *backup_set_new(const struct backup_set_options *options, struct err *err)
@@ -122,21 +124,26 @@ void backup_unref(struct backup *b)
 {
     if (b == NULL || atomic_fetch_sub(&b->refs, 1) > 1)
         return;
-    backup_content_free(b->content);
-    catalog_unref(b->catalog);
+    backup_content_unref(b->content);
+    backup_info_free(&b->info);
     free(b);
 }
 
-static struct backup *make_backup(struct backup_set *set, struct catalog *catalog,
-                                  const struct catalog_backup *entry)
+static struct backup *make_backup(struct backup_set *set, const struct catalog_backup *entry,
+                                  struct err *err)
 {
     struct backup *b = calloc(1, sizeof(*b));
-    if (b == NULL)
+    if (b == NULL) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
+    }
+    if (!backup_info_copy(&entry->info, &b->info, err)) {
+        free(b);
+        return NULL;
+    }
     atomic_store(&b->refs, 2); /* the set's, and the caller's */
     b->set = set;
-    b->catalog = catalog_ref(catalog);
-    b->entry = entry;
+    strcpy(b->etag, entry->etag);
     return b;
 }
 
@@ -148,7 +155,7 @@ static struct backup *take_old(struct backup_set *set, const struct backup *keep
     unsigned idle = 0;
     for (struct backup **slot = &set->first; *slot != NULL;) {
         struct backup *b = *slot;
-        bool replaced = b != keep && strcmp(b->entry->info.name, keep->entry->info.name) == 0;
+        bool replaced = b != keep && strcmp(b->info.name, keep->info.name) == 0;
         bool unused = b != keep && atomic_load(&b->refs) == 1 && !b->loading;
         if (!replaced && !(unused && ++idle > IDLE_MAX)) {
             slot = &b->next;
@@ -175,11 +182,11 @@ struct backup *backup_open(struct backup_set *set, const char *name, const struc
     }
     pthread_mutex_lock(&set->lock);
     for (b = set->first; b != NULL; b = b->next)
-        if (strcmp(b->entry->info.name, name) == 0 && strcmp(b->entry->etag, entry->etag) == 0)
+        if (strcmp(b->info.name, name) == 0 && strcmp(b->etag, entry->etag) == 0)
             break;
     if (b != NULL) {
         backup_ref(b);
-    } else if ((b = make_backup(set, catalog, entry)) != NULL) {
+    } else if ((b = make_backup(set, entry, err)) != NULL) {
         b->next = set->first;
         set->first = b;
         old = take_old(set, b);
@@ -190,11 +197,60 @@ struct backup *backup_open(struct backup_set *set, const char *name, const struc
         backup_unref(old);
         old = next;
     }
-    if (b == NULL)
-        err_set(err, ERR_NO_MEMORY, "out of memory");
 out:
     catalog_unref(catalog);
     return b;
+}
+
+/* ---- contents ---- */
+
+void backup_content_unref(struct backup_content *c)
+{
+    if (c != NULL && atomic_fetch_sub(&c->refs, 1) == 1)
+        backup_content_free(c);
+}
+
+/* With the lock held, under which alone references are made: takes the content of the backup whose
+ * turn it is, when more than IDLE_MAX are kept that nobody uses. NULL: there is none. */
+static struct backup_content *take_idle(struct backup_set *set)
+{
+    struct backup *oldest = NULL;
+    unsigned idle = 0;
+    for (struct backup *b = set->first; b != NULL; b = b->next) {
+        if (b->content == NULL || atomic_load(&b->content->refs) > 1)
+            continue;
+        idle++;
+        if (oldest == NULL || b->used < oldest->used)
+            oldest = b;
+    }
+    if (idle <= IDLE_MAX)
+        return NULL;
+    struct backup_content *c = oldest->content;
+    oldest->content = NULL;
+    return c;
+}
+
+static void drop_idle(struct backup_set *set)
+{
+    struct backup_content *c;
+    do {
+        pthread_mutex_lock(&set->lock);
+        c = take_idle(set);
+        pthread_mutex_unlock(&set->lock);
+        backup_content_unref(c);
+    } while (c != NULL);
+}
+
+/* With the lock held: B's files have to be looked up again, in a backup that is opened anew. */
+static bool take_out(struct backup *b)
+{
+    struct backup **slot = &b->set->first;
+    while (*slot != NULL && *slot != b)
+        slot = &(*slot)->next;
+    if (*slot == NULL)
+        return false;
+    *slot = b->next;
+    return true;
 }
 
 static void load_job(void *arg)
@@ -203,14 +259,28 @@ static void load_job(void *arg)
     struct backup_set *set = b->set;
     const struct call call = {.cancel = &set->stop, .deadline_ms = DEADLINE_NONE};
     struct err err = ERR_INIT;
-    struct backup_content *content = backup_load(&set->opt, &b->entry->info, &call, &err);
+    struct backup_content *content = backup_load(&set->opt, &b->info, &call, &err);
+    bool was_in = false;
     pthread_mutex_lock(&set->lock);
-    b->content = content;
+    bool stale = content != NULL && b->shape != 0 && b->shape != content->shape;
+    if (stale) {
+        err_set(&err, ERR_STALE, "%s: its index has changed; look the files up again",
+                b->info.name);
+        was_in = take_out(b);
+    } else if (content != NULL) {
+        b->content = content;
+        b->shape = content->shape;
+    }
     b->load_err = err;
     b->loading = false;
     b->loads++;
     pthread_cond_broadcast(&set->changed);
     pthread_mutex_unlock(&set->lock);
+    if (stale)
+        backup_content_unref(content);
+    if (was_in)
+        backup_unref(b);
+    drop_idle(set);
     backup_unref(b);
 }
 
@@ -225,26 +295,28 @@ static bool start_load(struct backup *b, struct err *err)
     return true;
 }
 
-const struct backup_content *backup_content(struct backup *b, const struct call *call,
-                                            struct err *err)
+struct backup_content *backup_content(struct backup *b, const struct call *call, struct err *err)
 {
     struct backup_set *set = b->set;
     struct waiter w;
     waiter_begin(&w, call, &set->lock, &set->changed);
     pthread_mutex_lock(&set->lock);
+    b->used = ++set->uses;
     unsigned loads = b->loads;
     bool ok = b->content != NULL || b->loading || start_load(b, err);
     while (ok && b->content == NULL && b->loads == loads && waiter_wait(&w)) {
     }
-    const struct backup_content *content = b->content;
+    struct backup_content *content = b->content;
     bool ended = b->loads != loads;
-    if (ok && content == NULL && ended)
+    if (content != NULL)
+        atomic_fetch_add(&content->refs, 1);
+    else if (ok && ended)
         *err = b->load_err;
     pthread_mutex_unlock(&set->lock);
     waiter_end(&w);
     if (ok && content == NULL && !ended)
-        call_waited_in_vain(call, b->entry->info.name,
-                            "without its index, which is being read or made", err);
+        call_waited_in_vain(call, b->info.name, "without its index, which is being read or made",
+                            err);
     return content;
 }
 

@@ -36,8 +36,10 @@ struct catalog *backup_set_catalog(struct backup_set *set, int64_t max_age_ms,
 /* The listing has changed: the next one is asked for anew. */
 void backup_set_changed(struct backup_set *set);
 
-/* What loading yields; immutable, lives as long as the backup. */
+/* What loading yields; immutable, reference-counted. */
 struct backup_content {
+    _Atomic unsigned refs;
+    uint64_t shape; /* a hash of the tree: which places are what */
     struct backup_objects objects;
     struct backup_index *index;
     struct backup_tree *tree;
@@ -47,17 +49,21 @@ struct backup_content {
 /* The cache of decoded streams, which other parts of the tree share. */
 struct partition_cache *backup_set_partitions(struct backup_set *set);
 
-/* One complete backup, as it was when it was first opened. Reference-counted; any thread. */
+/* One complete backup, as it was when it was first opened. Reference-counted; any thread. The
+ * kernel may know its files for months, so that it is small: the content comes and goes. */
 struct backup {
     _Atomic unsigned refs;
     struct backup_set *set;
-    struct catalog *catalog; /* a reference, which holds: */
-    const struct catalog_backup *entry;
-    struct backup *next;            /* the set's lock */
-    bool loading;                   /* the set's lock */
-    struct err load_err;            /* the set's lock: of the last load, if that failed */
-    unsigned loads;                 /* the set's lock: how many have ended */
-    struct backup_content *content; /* the set's lock until it is not NULL, then immutable */
+    struct backup_info info;
+    char etag[128]; /* of the sentinel */
+    /* the set's lock: */
+    struct backup *next;
+    bool loading;
+    struct err load_err;            /* of the last load, if that failed */
+    unsigned loads;                 /* how many have ended */
+    struct backup_content *content; /* a reference, or NULL */
+    uint64_t shape;                 /* of the first content, which later ones must have; 0: none */
+    uint64_t used;                  /* when the content was last asked for, by the set's count */
 };
 
 /* A reference; NULL with ERR_ABSENT when the archive has no complete backup of that name. */
@@ -66,9 +72,10 @@ struct backup *backup_open(struct backup_set *set, const char *name, const struc
 struct backup *backup_ref(struct backup *b);
 void backup_unref(struct backup *b); /* NULL is allowed */
 
-/* Waits until the backup's content is known. One attempt. Borrowed from B. */
-const struct backup_content *backup_content(struct backup *b, const struct call *call,
-                                            struct err *err);
+/* Waits until the backup's content is known. One attempt. A reference. ERR_STALE when it is not
+ * what it was when files were looked up in it: they have to be looked up again. */
+struct backup_content *backup_content(struct backup *b, const struct call *call, struct err *err);
+void backup_content_unref(struct backup_content *content); /* NULL is allowed */
 
 /* The partition at INDEX (a place in index->partitions), opened. Only after backup_content. */
 struct partition *backup_partition(struct backup *b, const struct backup_content *content,

@@ -10,7 +10,7 @@
 struct question {
     struct fs *fs;
     struct backup *b;
-    const struct backup_content *content;
+    struct backup_content *content; /* a reference */
     const struct member *m;
     char *text; /* m->size bytes */
 };
@@ -46,7 +46,7 @@ static bool parse(const struct question *q, struct backup_position *start, struc
 static bool find(struct question *q, struct backup_position *start, const struct call *call,
                  struct err *err)
 {
-    const char *name = q->b->entry->info.name;
+    const char *name = q->b->info.name;
     q->content = backup_await(q->fs, q->b, INT64_MAX, call, err);
     if (q->content == NULL)
         return false;
@@ -70,6 +70,7 @@ bool backup_start(struct fs *fs, const char *name, struct backup_position *start
 {
     struct question q = {.fs = fs, .b = backup_open(fs->backup_set, name, call, err)};
     bool ok = q.b != NULL && find(&q, start, call, err);
+    backup_content_unref(q.content);
     backup_unref(q.b);
     return ok;
 }

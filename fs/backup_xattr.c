@@ -9,16 +9,16 @@ bool backup_xattrs_of_sentinel(struct fs *fs, const struct backup *b, struct xat
                                const struct call *call, struct err *err)
 {
     char key[STORE_KEY_MAX];
-    const char *name = b->entry->info.name;
+    const char *name = b->info.name;
     (void)snprintf(key, sizeof(key), BACKUP_PREFIX "%s" BACKUP_SENTINEL_SUFFIX, name);
     return xattr_add_object_persistently(fs, name, key, list, call, err);
 }
 
-bool backup_xattrs_of_partition(struct fs *fs, const struct backup *b, size_t i,
-                                struct xattr_list *list, const struct call *call, struct err *err)
+bool backup_xattrs_of_partition(struct fs *fs, const struct backup *b,
+                                const struct backup_content *c, size_t i, struct xattr_list *list,
+                                const struct call *call, struct err *err)
 {
-    const struct backup_content *c = b->content; /* there, since the file was found in it */
-    const struct backup_info *info = &b->entry->info;
+    const struct backup_info *info = &b->info;
     const char *key = c->objects.objects[i].key;
     bool sums = info->partition_count == c->index->partition_count;
     return xattr_add_object_persistently(fs, info->name, key, list, call, err) &&

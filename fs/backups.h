@@ -30,9 +30,10 @@ struct catalog *backups_catalog(struct fs *fs, int64_t max_age_ms, const struct 
 struct node *backup_obtain_top(struct fs *fs, struct node *backups, const char *name,
                                const struct call *call, struct err *err);
 
-/* A backup's content, persistently; PATIENCE_MS limits the waiting (INT64_MAX: none). */
-const struct backup_content *backup_await(struct fs *fs, struct backup *b, int64_t patience_ms,
-                                          const struct call *call, struct err *err);
+/* A backup's content, persistently; PATIENCE_MS limits the waiting (INT64_MAX: none). A
+ * reference. */
+struct backup_content *backup_await(struct fs *fs, struct backup *b, int64_t patience_ms,
+                                    const struct call *call, struct err *err);
 
 /* A handle for SIZE bytes at OFFSET of the partition at PARTITION. */
 struct handle *backup_reader_new(struct fs *fs, struct node *node, struct backup *b,
@@ -41,7 +42,8 @@ struct handle *backup_reader_new(struct fs *fs, struct node *node, struct backup
 /* Extended attributes of backup.json, of the partition at PLACE, and of a file of the tree. */
 bool backup_xattrs_of_sentinel(struct fs *fs, const struct backup *b, struct xattr_list *list,
                                const struct call *call, struct err *err);
-bool backup_xattrs_of_partition(struct fs *fs, const struct backup *b, size_t place,
+bool backup_xattrs_of_partition(struct fs *fs, const struct backup *b,
+                                const struct backup_content *c, size_t place,
                                 struct xattr_list *list, const struct call *call, struct err *err);
 bool backup_xattrs_of_member(const struct backup_content *c, const struct member *m,
                              struct xattr_list *list, struct err *err);

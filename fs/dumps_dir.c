@@ -205,8 +205,9 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
 }
 
 static bool entry_of_item(struct fs *fs, struct node *dir, const struct dir_item *item,
-                          struct fs_entry *out, struct err *err)
+                          struct fs_entry *out, const struct call *call, struct err *err)
 {
+    (void)call;
     struct dump_stat st = {.facts = {.size = item->size, .encrypted = item->encrypted},
                            .known = true,
                            .stored = item->stored,

@@ -696,7 +696,7 @@ bool fs_readdir(struct fs *fs, struct dir *dir, uint64_t offset, bool plus, fs_e
         const struct dir_item *item = &dir->items[index - dir->first];
         struct fs_entry entry;
         bool known = plus && item->known && dir->node->ops->entry_of_item != NULL;
-        if (known && !dir->node->ops->entry_of_item(fs, dir->node, item, &entry, err))
+        if (known && !dir->node->ops->entry_of_item(fs, dir->node, item, &entry, call, err))
             return false;
         if (!emit(arg, item->name, item->type, known ? &entry : NULL, index + 3)) {
             if (known)

@@ -106,7 +106,7 @@ struct node_ops {
     bool (*list)(struct fs *, struct dir *, const struct call *, struct err *);
     /* The entry of a listed item whose facts are known; counts a lookup. */
     bool (*entry_of_item)(struct fs *, struct node *dir, const struct dir_item *, struct fs_entry *,
-                          struct err *);
+                          const struct call *, struct err *);
 };
 
 struct handle_ops {

@@ -325,8 +325,9 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
 }
 
 static bool entry_of_item(struct fs *fs, struct node *dir, const struct dir_item *item,
-                          struct fs_entry *out, struct err *err)
+                          struct fs_entry *out, const struct call *call, struct err *err)
 {
+    (void)call;
     const struct wal_stat st = {.size = item->size, .mtime_s = item->mtime_s};
     struct node *node = obtain_published(fs, dir, item->name, &st, err);
     if (node == NULL)
