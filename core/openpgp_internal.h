@@ -182,7 +182,8 @@ void gpg_stream_move(struct gpg_stream *s, const struct gpg_fd *pipe);
 
 /* ---- processes (openpgp_proc.c) ---- */
 
-/* Signals the processes of this user, but this one, that hold the write end of pipe PIPE_INO. */
+/* Signals the processes of this user that hold the write end of pipe PIPE_INO and run another
+ * program than this one. */
 void gpg_signal_writers(ino_t pipe_ino, int sig);
 
 /* Ends the processes of this user that have HOME among their arguments (gpg-agent and gpg are

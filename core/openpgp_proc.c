@@ -25,8 +25,19 @@
 /* DIR_FD is /proc/PID. */
 typedef bool match_fn(int dir_fd, const void *what);
 
+/* Between fork and exec, in which a process has all that this one had open, and is perhaps on its
+ * way to become another operation's gpg. */
+static bool is_this_program(int dir_fd)
+{
+    struct stat st, own;
+    return fstatat(dir_fd, "exe", &st, 0) == 0 && stat("/proc/self/exe", &own) == 0 &&
+           st.st_dev == own.st_dev && st.st_ino == own.st_ino;
+}
+
 static bool holds_write_end(int dir_fd, const void *what)
 {
+    if (is_this_program(dir_fd))
+        return false;
     char wanted[48];
     (void)snprintf(wanted, sizeof(wanted), "pipe:[%llu]", (unsigned long long)*(const ino_t *)what);
     int fd = openat(dir_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -44,8 +55,7 @@ static bool holds_write_end(int dir_fd, const void *what)
         if (n <= 0)
             continue;
         target[n] = '\0';
-        /* the mode of the link shows the direction; the read end is in each process that a
-         * thread of ours has forked and that has not called exec yet: those are not meant */
+        /* the mode of the link shows the direction */
         struct stat st;
         found = strcmp(target, wanted) == 0 &&
                 fstatat(dirfd(fds), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&

@@ -202,8 +202,10 @@ static void end_process(const struct gpg_run *run)
     gpg_signal_writers(st.st_ino, SIGTERM); /* lets gpg remove its lock files */
     if (hung_up(run->alive_fd, TERM_MS))
         return;
-    gpg_signal_writers(st.st_ino, SIGKILL);
-    (void)hung_up(run->alive_fd, KILL_MS);
+    int64_t until = now_ms() + KILL_MS;
+    do /* it may have been on its way to its exec */
+        gpg_signal_writers(st.st_ino, SIGKILL);
+    while (!hung_up(run->alive_fd, TERM_MS) && now_ms() < until);
 }
 
 void gpg_run_end(struct gpg_run *run)
