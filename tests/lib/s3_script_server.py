@@ -43,7 +43,7 @@ faults = []
 lock = threading.Lock()
 
 
-def finish(*_):
+def finish():
     with lock:
         if steps and not faults:
             faults.append("%d of %d steps were not used, next: %s"
@@ -150,13 +150,20 @@ def serve(conn):
     conn.close()
 
 
+def accept(listener):
+    while True:
+        client, _ = listener.accept()
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+
+# Waited for, not handled: a handler would run only after an accept that has just begun.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", 0))
 listener.listen(64)
-signal.signal(signal.SIGTERM, finish)
+threading.Thread(target=accept, args=(listener,), daemon=True).start()
 os.write(1, b"%d\n" % listener.getsockname()[1])
-while True:
-    client, _ = listener.accept()
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    threading.Thread(target=serve, args=(client,), daemon=True).start()
+signal.sigwait({signal.SIGTERM})
+finish()

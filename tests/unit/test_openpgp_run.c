@@ -424,11 +424,21 @@ static void cancelled_while_gpg_hangs(void **state)
     cancel_destroy(&cancel);
 }
 
-/* As a source does that watches the same cancel. */
+static void *fire_soon(void *arg)
+{
+    cancel_sleep_ms(NULL, 20);
+    cancel_fire(arg);
+    return NULL;
+}
+
+/* As a source does that watches the same cancel, and in which the cancel finds the operation. */
 static void block_until_cancelled(struct odd_source *s)
 {
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, fire_soon, s->cancel), 0);
     cancel_sleep_ms(s->cancel, 60000);
     s->fail = true;
+    pthread_join(thread, NULL);
 }
 
 static void cancelled_while_source_blocks(void **state)
@@ -442,13 +452,10 @@ static void cancelled_while_source_blocks(void **state)
     src.cancel = &cancel;
     struct test_sink sink;
     test_sink_init(&sink);
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, fire_later, &cancel), 0);
     int64_t start = now_ms();
     assert_false(encrypt(pgp, &src.base, &sink, &call, &err));
     assert_true(now_ms() - start < HUNG_MS);
     assert_string_equal(err.text, "source broke");
-    pthread_join(thread, NULL);
     buf_free(&sink.got);
     cancel_destroy(&cancel);
 }
