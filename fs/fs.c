@@ -576,10 +576,15 @@ bool fs_write(struct fs *fs, struct handle *handle, const void *data, size_t n, 
     return handle->ops->write(fs, handle, data, n, offset, call, err);
 }
 
+bool fs_handle_flushes(const struct handle *handle)
+{
+    return handle->ops->flush != NULL;
+}
+
 bool fs_flush(struct fs *fs, struct handle *handle, pid_t pid, const struct call *call,
               struct err *err)
 {
-    return handle->ops->flush == NULL || handle->ops->flush(fs, handle, pid, call, err);
+    return !fs_handle_flushes(handle) || handle->ops->flush(fs, handle, pid, call, err);
 }
 
 bool fs_fsync(struct fs *fs, struct handle *handle, const struct call *call, struct err *err)

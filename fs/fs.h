@@ -120,6 +120,8 @@ bool fs_handle_immutable(const struct handle *handle);
 bool fs_handle_verified(const struct handle *handle);
 /* Is what is written through it a stream, in which nobody can seek? */
 bool fs_handle_stream(const struct handle *handle);
+/* Does fs_flush do anything? */
+bool fs_handle_flushes(const struct handle *handle);
 
 bool fs_read(struct fs *fs, struct handle *handle, uint64_t offset, size_t size,
              struct fs_bytes *out, const struct call *call, struct err *err);

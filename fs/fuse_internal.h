@@ -28,4 +28,8 @@ extern _Thread_local bool fuse_io_answering_init;
 /* Makes the mounted session's replies go through fuse_io.c. */
 bool fuse_io_install(struct fuse_server *server);
 
+/* Has the kernel read further ahead below MOUNTPOINT, where a mount waits for the answer to INIT.
+ * Only root can; without it nothing changes. */
+void fuse_io_read_ahead(const char *mountpoint);
+
 #endif

@@ -199,6 +199,7 @@ static void set_open_flags(struct fuse_file_info *fi, struct handle *handle)
     fi->direct_io = !fs_handle_immutable(handle);
     fi->keep_cache = fs_handle_verified(handle);
     fi->nonseekable = fs_handle_stream(handle);
+    fi->noflush = !fs_handle_flushes(handle); /* spares a reader's close a request */
 }
 
 static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,

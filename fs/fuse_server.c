@@ -131,6 +131,8 @@ struct fuse_server *fuse_server_new(const struct fuse_server_options *options, s
         explain_mount_failure(s, err);
     } else {
         s->mounted = true;
+        if (!is_descriptor(s->opt.mountpoint))
+            fuse_io_read_ahead(s->opt.mountpoint);
         fs_set_invalidate(s->opt.fs, invalidate, s);
         int fd = fuse_session_fd(s->session);
         if (s->wake_fd >= 0 && fuse_io_install(s) &&

@@ -152,3 +152,33 @@ test_resumes()
         umount_walefs m
     done
 }
+
+requests() # OPERATION
+{
+    awk -v what="walefs_requests_total{operation=\"$1\",outcome=\"ok\"}" \
+        '$1 == what { n = $2 } END { print n + 0 }' "$T/m/status/metrics"
+}
+
+# A mount by root has the kernel read a MiB ahead: few requests for a large file. Closing it is none.
+test_few_requests()
+{
+    local b=$T/m/basebackups dev reads
+    use_store file
+    use_key none
+    pg_init src
+    head -c 16M /dev/urandom >"$(pg_data src)/base/large"
+    mount_walefs m
+    mkdir "$b/x.partial"
+    cp -a "$(pg_data src)/." "$b/x.partial/"
+    mv -T "$b/x.partial" "$b/x"
+    umount_walefs m
+    mount_walefs m
+    dev=$(stat -c %Hd:%Ld "$T/m")
+    assert_eq "$(cat "/sys/class/bdi/$dev/read_ahead_kb")" 1024 "KiB that the kernel reads ahead"
+    cat "$b/x/pgdata/base/large" >"$T/large"
+    assert_same "$T/large" "$(pg_data src)/base/large"
+    reads=$(requests read)
+    ((reads > 0 && reads < 64)) || fail "$reads requests for 16 MiB"
+    assert_eq "$(requests close)" 0 "requests of closing what was only read"
+    umount_walefs m
+}
