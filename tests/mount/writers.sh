@@ -1,14 +1,16 @@
 # shellcheck shell=bash disable=SC2034
 # All who write into wal/, and what must and must not be published.
+NEEDS_S3=1
+TIME_LIMIT=240
 
 A=000000010000000000000005
 B=000000010000000000000006
 
-# A mount of an empty archive on a directory, and two segments A and B in files.
-setup()
+# A mount of an empty archive, on a directory if nothing else is said, and two segments A and B in files.
+setup() # [STORE [KEY]]
 {
-    use_store file
-    use_key none
+    use_store "${1:-file}"
+    use_key "${2:-none}"
     mount_walefs m
     make_seg $A "$T/$A"
     make_seg $B "$T/$B"
@@ -167,13 +169,24 @@ kill_cp_with() # SIGNAL
     assert_untouched $A
 }
 
-test_killed_cp_publishes_nothing()
+killed_cp() # STORE KEY
 {
-    setup
+    setup "$1" "$2"
     kill_cp_with KILL
     kill_cp_with TERM
+    assert_eq "$(store_ls wal_005)" "" "objects"
     cp "$T/$A" "$T/m/wal/$A"
     assert_archived $A "$T/$A"
+}
+
+test_killed_cp_publishes_nothing()
+{
+    killed_cp file none
+}
+
+test_killed_cp_publishes_nothing_s3()
+{
+    killed_cp http gpg
 }
 
 # All bytes are there when the signal comes, only the close is not.
@@ -359,11 +372,11 @@ stop_receiver()
     wait_for 20 "pg_receivewal to end" gone "$RECEIVER"
 }
 
-test_pg_receivewal()
+receivewal() # STORE KEY
 {
     local m=$T/m first n name
-    use_store file
-    use_key none
+    use_store "$1"
+    use_key "$2"
     mount_walefs m "$(pg_mount_opts)"
     pg_init one
     pg_start one
@@ -396,10 +409,20 @@ test_pg_receivewal()
     ! grep -i error "$T/receivewal.log" || fail "pg_receivewal complained"
 }
 
-test_basic_archive()
+test_pg_receivewal()
+{
+    receivewal file none
+}
+
+test_pg_receivewal_s3()
+{
+    receivewal http gpg
+}
+
+basic_archive() # STORE
 {
     local m=$T/m name
-    use_store file
+    use_store "$1"
     use_key gpg
     mount_walefs m "$(pg_mount_opts)"
     pg_init one
@@ -419,6 +442,16 @@ test_basic_archive()
     assert_eq "$(pg_sql one "select failed_count from pg_stat_archiver")" 0 "failed_count"
     assert_eq "$(find "$m/wal" -name 'archtemp*')" "" "left temporaries"
     pg_stop one
+}
+
+test_basic_archive()
+{
+    basic_archive file
+}
+
+test_basic_archive_s3()
+{
+    basic_archive https
 }
 
 segment_size() # MIB
@@ -455,6 +488,49 @@ test_segments_of_1_mib()
 test_segments_of_64_mib()
 {
     segment_size 64
+}
+
+# A segment of 1 GiB, PostgreSQL's largest: zeros but for some pages, the first and the last among them.
+make_large_seg() # NAME OUT
+{
+    python3 - "$ROOT/tests/lib" "$1" "$2" <<'END'
+import random, sys
+sys.path.insert(0, sys.argv[1])
+import walseg
+SIZE = 1 << 30
+with open(sys.argv[3], "wb") as f:
+    f.write(next(walseg.pages(sys.argv[2], SIZE, "")))
+    for at in [*range(100 << 20, SIZE, 100 << 20), SIZE - walseg.PAGE]:
+        f.seek(at)
+        f.write(random.Random(at).randbytes(walseg.PAGE))
+END
+}
+
+# Larger than the cache, and than the memory that there may be for it.
+test_segments_of_1_gib()
+{
+    local i n kib
+    use_store file
+    use_key gpg
+    mount_walefs m
+    for i in 1 2; do
+        n=$(seg_name $i 1024)
+        make_large_seg "$n" "$T/$n"
+        cp "$T/$n" "$T/m/wal/"
+    done
+    cp "$T/$n" "$T/m/wal/"
+    umount_walefs m
+    mount_walefs m
+    for i in 1 2; do
+        n=$(seg_name $i 1024)
+        assert_eq "$(stat -c %s "$T/m/wal/$n")" 1073741824 "size of $n"
+        assert_same "$T/m/wal/$n" "$T/$n"
+        assert_archived "$n" "$T/$n"
+    done
+    kib=$(awk '/^VmHWM:/ { print $2 }' "/proc/${MOUNT_PID[m]}/status")
+    echo "# figure: VmHWM $kib KiB"
+    ((kib < 256000)) || fail "$kib KiB of memory"
+    umount_walefs m
 }
 
 # Many writers of different names at once, through one mount.
