@@ -9,6 +9,12 @@ rows() # CLUSTER
     pg_sql "$1" "select count(*) || ' ' || coalesce(sum(length(v)), 0) from t"
 }
 
+# What the cluster has archived of all that is in its pg_wal.
+archived_by() # CLUSTER
+{
+    pg_sql "$1" "select w.name from pg_ls_waldir() w join pg_ls_archive_statusdir() s on s.name = w.name || '.done' order by 1"
+}
+
 cycle() # STORE KEY BASE-METHOD
 {
     local m=$T/m before after name tli
@@ -39,10 +45,10 @@ cycle() # STORE KEY BASE-METHOD
     after=$(rows one)
     pg_archive_all one >/dev/null
     assert_eq "$(pg_sql one "select failed_count from pg_stat_archiver")" 0 "failed_count"
-    for name in $(pg_sql one "select pg_ls_archive_statusdir()" | grep -o '^([0-9A-F.]*done' |
-        sed 's/^(//; s/[.]done//'); do
-        [[ ! -e $(pg_data one)/pg_wal/$name ]] || assert_archived "$name" "$(pg_data one)/pg_wal/$name"
+    for name in $(archived_by one); do
+        assert_archived "$name" "$(pg_data one)/pg_wal/$name"
     done
+    [[ $3 == stopped ]] || assert_match "$(archived_by one)" '[.]backup$' "what is archived"
     pg_stop one immediate
     rm -rf "$(pg_data one)"
 
@@ -151,4 +157,42 @@ test_standby_follows()
     done
     pg_stop two
     pg_stop one
+}
+
+# A standby that has streamed and is promoted archives the end of the old timeline as .partial.
+test_promoted_standby()
+{
+    local m=$T/m want name partial
+    use_store http
+    use_key gpg
+    mount_walefs m "$(pg_mount_opts)"
+    pg_init one
+    pg_archive_with one "cp %p $m/wal/%f"
+    pg_start one
+    pg_sql one "create table t (i int)"
+    pg_stop one
+    cp -a "$(pg_data one)" "$T/base"
+    pg_start one
+    pg_home two
+    cp -a "$T/base" "$(pg_data two)"
+    pg_conf two "primary_conninfo = 'host=$T/pg/one user=postgres'"
+    as_pg touch "$(pg_data two)/standby.signal"
+    pg_start two
+    pg_sql one "insert into t select generate_series(1, 1000)"
+    want=1000
+    wait_for 30 "the standby to replay" pg_true two "(select count(*) from t) = $want"
+    pg_stop one immediate
+    pg_true two "pg_promote()"
+    pg_archive_all two >/dev/null
+    partial=$(archived_by two | grep '[.]partial$')
+    assert_match "$partial" '^00000001[0-9A-F]{16}[.]partial$' "what is archived of the old timeline"
+    for name in $(archived_by two); do
+        assert_archived "$name" "$(pg_data two)/pg_wal/$name"
+    done
+    assert_match "$(archived_by two)" '^00000002[.]history$' "what is archived"
+    assert_eq "$(pg_sql two "select failed_count from pg_stat_archiver")" 0 "failed_count"
+    pg_stop two
+    pg_recover three "$T/base" "$m" "archive_mode = off"
+    assert_eq "$(pg_sql three "select count(*) from t")" "$want" "rows"
+    pg_stop three
 }
