@@ -81,6 +81,20 @@ static bool not_connected(const struct http_exchange *x, struct err *err)
                    x->url_shown, why);
 }
 
+/* Before there is a connection nobody has answered, so that is what can be looked at. */
+static bool timed_out(const struct http_exchange *x, struct err *err)
+{
+    static const char *const begins[] = {"Failed to connect to ", "Connection timed out ",
+                                         "Resolving timed out "};
+    const char *hint = "";
+    if (proxy_failed(x, curl_easy_strerror(x->result), ERR_TIMEOUT, err))
+        return false;
+    for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
+        if (strncmp(x->reason, begins[i], strlen(begins[i])) == 0)
+            hint = "; check the endpoint, and that no firewall is in the way";
+    return err_set(err, ERR_TIMEOUT, "%s: %s%s", x->url_shown, x->reason, hint);
+}
+
 bool http_fail(const struct http_exchange *x, struct err *err, bool *again)
 {
     *again = true;
@@ -92,9 +106,7 @@ bool http_fail(const struct http_exchange *x, struct err *err, bool *again)
     case CURLE_COULDNT_CONNECT:
         return not_connected(x, err);
     case CURLE_OPERATION_TIMEDOUT:
-        if (proxy_failed(x, curl_easy_strerror(x->result), ERR_TIMEOUT, err))
-            return false;
-        return err_set(err, ERR_TIMEOUT, "%s: %s", x->url_shown, x->reason);
+        return timed_out(x, err);
     case CURLE_PEER_FAILED_VERIFICATION:
         *again = false;
         return unavailable(x, err,
