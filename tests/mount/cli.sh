@@ -51,15 +51,32 @@ test_help_and_version()
 {
     "$WALEFS" --help >"$T/out" 2>"$T/err"
     assert_eq "$(cat "$T/err")" "" "stderr of --help"
-    local o
-    for o in envdir region profile aws_instance_profile endpoint url_style cafile gpg_key gpg_home passphrase_file storage_class \
-        sse ro soft hard soft_timeout connect_timeout stall_timeout write_timeout cache_size \
-        cache_dir prefetch allow_other uid gid debug; do
-        grep -qw -- "$o" "$T/out" || fail "--help does not mention $o"
-    done
     grep -q "s3://" "$T/out" || fail "--help shows no SOURCE"
     "$WALEFS" --version >"$T/out"
     assert_match "$(cat "$T/out")" 'walefs.* [0-9]+[.][0-9]+' "--version"
+}
+
+# The names of options that stdin has, without those that only say the opposite of another one.
+option_names()
+{
+    grep -oE '[a-z_]+' | grep -vxE 'rw|exec|hard' | sort -u
+}
+
+# --help, the man page and status/config know the same options.
+test_options_are_documented()
+{
+    local help man config
+    use_store file
+    mount_walefs m
+    # shellcheck source-path=SCRIPTDIR source=../../mount/completion/walefs disable=SC1091
+    help=$(source "$ROOT/mount/completion/walefs" && _walefs_mount_options "$WALEFS" | option_names)
+    (($(wc -l <<<"$help") >= 30)) || fail "only $help"
+    man=$(sed -n '/^.Sh OPTIONS/,/^.Sh /s/^\.It Cm //p' "$ROOT/mount/walefs.8" |
+        sed 's/ Ns = Ns \(Ar [a-z]*\|Cm .*\)//g; s/ Ns .*//; s/Cm //g' | option_names)
+    assert_eq "$man" "$help" "options in the man page"
+    config=$(cut -f 1 "$T/m/status/config" | grep -x '[a-z_]*' | grep -vxE 'option|archive|passphrase' | option_names)
+    assert_eq "$config" "$help" "options in status/config"
+    umount_walefs m
 }
 
 test_usage_errors()
@@ -140,6 +157,17 @@ test_connection_refused()
     port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
     refused -o "endpoint=http://127.0.0.1:$port" s3://bucket/x "$T/m" -- "127.0.0.1:$port|refused"
     refused -o "endpoint=http://no-such-host.invalid:$port" s3://bucket/x "$T/m" -- 'resolve|no-such-host'
+}
+
+# In a network namespace in which there is nothing.
+test_no_route()
+{
+    mkdir "$T/m"
+    printf '#!/bin/sh\nexec unshare --net -- "%s" "$@"\n' "$WALEFS" >"$T/walefs"
+    chmod 755 "$T/walefs"
+    WALEFS=$T/walefs
+    refused -o "endpoint=http://192.0.2.1:8080" s3://bucket/x "$T/m" -- 'http://192.0.2.1:8080' 'unreachable' 'check the endpoint'
+    refused -o "endpoint=http://[2001:db8::1]" s3://bucket/x "$T/m" -- '2001:db8::1' 'unreachable|assign' 'check the endpoint'
 }
 
 test_server_that_does_not_answer()
@@ -229,16 +257,18 @@ test_fusermount_and_signals()
     mount_background "$T/d"
     fusermount3 -u "$T/d"
     wait_for 10 "the daemon to end" gone "$DAEMON"
-    for sig in TERM INT; do
+    for sig in TERM INT HUP; do
         mount_background "$T/d"
         kill "-$sig" "$DAEMON"
         wait_for 10 "the daemon to end after SIG$sig" gone "$DAEMON"
         ! mountpoint -q "$T/d" || fail "still mounted after SIG$sig"
     done
-    mount_walefs m
-    kill -TERM "${MOUNT_PID[m]}"
-    reap_child "${MOUNT_PID[m]}" 10 "walefs -f after SIGTERM" || fail "exit status $? after SIGTERM"
-    ! mountpoint -q "$T/m" || fail "still mounted"
+    for sig in TERM INT HUP; do
+        mount_walefs m
+        kill "-$sig" "${MOUNT_PID[m]}"
+        reap_child "${MOUNT_PID[m]}" 10 "walefs -f after SIG$sig" || fail "exit status $? after SIG$sig"
+        ! mountpoint -q "$T/m" || fail "still mounted"
+    done
 }
 
 # What is open when SIGTERM comes is finished or fails; it does not hang.
