@@ -5,7 +5,7 @@ and tunnels (CONNECT).
     httpproxy.py DIR
 
 Listens on a free port of 127.0.0.1 and writes it to DIR/port. DIR/requests gets a line for each
-request ("GET http://host:port/path" or "CONNECT host:port") and DIR/connections one for each
+request ("GET http://host:port/path", with a Range behind it, or "CONNECT host:port") and DIR/connections one for each
 connection of a client. While there is DIR/refuse, every request is answered with 407."""
 import http.client
 import http.server
@@ -54,7 +54,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def refused(self):
-        note("requests", "%s %s" % (self.command, self.path))
+        note("requests", " ".join([self.command, self.path, *self.headers.get_all("Range", [])]))
         if not os.path.exists(os.path.join(DIR, "refuse")):
             return False
         self.send_response(407)

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Proxies of the environment, and how many connections many requests need.
+# Proxies of the environment, how many connections many requests need, and which requests a copy needs.
 NEEDS_S3=1
 A=000000010000000000000005
 
@@ -139,5 +139,83 @@ test_connections_are_reused()
     before=$(lines connections)
     many_requests 0
     (($(lines connections) <= before + 8)) || fail "$(($(lines connections) - before)) connections for 40 requests"
+    umount_walefs m
+}
+
+# ---- what is asked for ------------------------------------------------------------------------------
+
+# How many requests there were since the log was emptied.
+asked() # REGEX
+{
+    grep -cE -- "$1" "$T/p/requests" || true
+}
+
+# How many objects were fetched whole: a look-up asks for a range.
+fetched()
+{
+    asked '^GET [^ ]*/wal_005/[^ ]*$'
+}
+
+read_segment() # NUMBER
+{
+    local n
+    n=$(seg_name "$1" 1)
+    assert_same "$T/m/wal/$n" "$T/$n"
+}
+
+were_fetched() # NUMBER...
+{
+    local i
+    for i in "$@"; do
+        (($(asked "^GET .*wal_005/$(seg_name "$i" 1)[.]lzo$") == 1)) || return 1
+    done
+}
+
+# A copy, in or out, and a segment that is missing are asked for by name, however many there are; and
+# what is fetched besides is what the options of the mount say.
+test_requests_of_a_copy()
+{
+    local i n
+    use_store http
+    use_key gpg
+    start_proxy
+    export http_proxy=http://127.0.0.1:$PORT no_proxy=
+    for i in {1..8}; do
+        n=$(seg_name "$i" 1)
+        make_seg "$n" "$T/$n" 1
+    done
+    mount_walefs m prefetch=0
+    : >"$T/p/requests"
+    for i in {1..7}; do
+        cp "$T/$(seg_name "$i" 1)" "$T/m/wal/"
+    done
+    assert_eq "$(asked '^PUT .*/wal_005/')" 7 "objects stored"
+    umount_walefs m
+
+    mount_walefs m prefetch=0
+    : >"$T/p/requests"
+    read_segment 1
+    expect_fail 'No such file' cp "$T/m/wal/$(seg_name 8 1)" "$T/out"
+    cp "$T/$(seg_name 8 1)" "$T/m/wal/"
+    read_segment 1
+    assert_eq "$(asked 'list-type')" 0 "listings: $(cat "$T/p/requests")"
+    assert_eq "$(fetched)" 1 "objects fetched: $(cat "$T/p/requests")"
+    (($(lines requests) <= 12)) || fail "$(lines requests) requests: $(cat "$T/p/requests")"
+    umount_walefs m
+
+    mount_walefs m prefetch=2,cache_size=64M
+    : >"$T/p/requests"
+    read_segment 1
+    wait_for 20 "two segments to be read ahead" were_fetched 1 2 3
+    read_segment 4
+    wait_for 20 "the two behind the fourth" were_fetched 1 2 3 4 5 6
+    assert_eq "$(fetched)" 6 "objects fetched: $(cat "$T/p/requests")"
+    umount_walefs m
+
+    mount_walefs m prefetch=0,cache_size=0
+    : >"$T/p/requests"
+    read_segment 1
+    read_segment 1
+    assert_eq "$(fetched)" 2 "objects fetched without a cache: $(cat "$T/p/requests")"
     umount_walefs m
 }
