@@ -326,7 +326,7 @@ test_403_is_not_enoent()
 {
     http_answer "403 Forbidden" application/xml "$(s3_error ExpiredToken)"
     no_enoent_from 403 reply "$T/answer"
-    assert_log m "ExpiredToken"
+    assert_log m "$A.* code=ExpiredToken request=tx1"
 }
 
 test_503_is_not_enoent()
