@@ -396,14 +396,15 @@ s3_server() # VERB
     WALEFS_TEST_MARK=${WALEFS_TEST_MARK%-*}-s3 "$ROOT/tests/lib/radosgw.sh" "$1" "$RUN/s3"
 }
 
-# Puts a proxy before radosgw and points STORE_OPTS to it; proxy_mode steers it.
-use_fault_proxy()
+# Puts a proxy before radosgw, at an IPv6 address if one is given, and points STORE_OPTS to it; proxy_mode
+# steers it.
+use_fault_proxy() # [ADDRESS]
 {
     PROXY_DIR=$T/proxy
     mkdir -p "$PROXY_DIR"
-    python3 "$ROOT/tests/lib/faultproxy.py" "${WALEFS_TEST_ENDPOINT#http://}" "$PROXY_DIR" &
+    python3 "$ROOT/tests/lib/faultproxy.py" "${WALEFS_TEST_ENDPOINT#http://}" "$PROXY_DIR" "$@" &
     wait_for 10 "the proxy" test -s "$PROXY_DIR/port"
-    STORE_OPTS=endpoint=http://127.0.0.1:$(cat "$PROXY_DIR/port")
+    STORE_OPTS=endpoint=http://${1:+[}${1:-127.0.0.1}${1:+]}:$(cat "$PROXY_DIR/port")
 }
 
 proxy_mode()

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A TCP proxy before an HTTP server that can be told to misbehave.
 
-    faultproxy.py UPSTREAM_HOST:PORT DIR
+    faultproxy.py UPSTREAM_HOST:PORT DIR [ADDRESS]
 
-Listens on a free port of 127.0.0.1 and writes it to DIR/port. DIR/mode is read anew for each piece
-of data, so that it also changes what happens on open connections:
+Listens on a free port of 127.0.0.1, or of ADDRESS (IPv6), and writes it to DIR/port. DIR/mode is read
+anew for each piece of data, so that it also changes what happens on open connections:
 
     pass            relay unchanged (also when DIR/mode is missing)
     hang            relay nothing, close nothing
@@ -178,12 +178,15 @@ def serve(client):
     upstream(client, server)
 
 
-listener = socket.create_server(("127.0.0.1", 0))
+if len(sys.argv) > 3:
+    listener = socket.create_server((sys.argv[3], 0), family=socket.AF_INET6)
+else:
+    listener = socket.create_server(("127.0.0.1", 0))
 with open(os.path.join(DIR, "port.new"), "w") as f:
     f.write(str(listener.getsockname()[1]))
 os.rename(os.path.join(DIR, "port.new"), os.path.join(DIR, "port"))
 while True:
     connection, peer = listener.accept()
     with open(os.path.join(DIR, "connections"), "a") as f:
-        f.write("%s:%d\n" % peer)
+        f.write("%s:%d\n" % peer[:2])
     threading.Thread(target=serve, args=(connection,), daemon=True).start()

@@ -497,6 +497,22 @@ test_url_style_virtual()
     assert_same "$T/m/wal/$A" "$T/$A"
 }
 
+# The address is in brackets in the URL and in what is signed; radosgw is behind a proxy that has it.
+test_ipv6()
+{
+    use_store http
+    use_fault_proxy ::1
+    assert_match "$STORE_OPTS" '^endpoint=http://\[::1\]:[0-9]+$' "the endpoint"
+    make_seg $A "$T/$A" 1
+    mount_walefs m
+    cp "$T/$A" "$T/m/wal/"
+    assert_same "$T/m/wal/$A" "$T/$A"
+    assert_eq "$(ls "$T/m/wal")" $A "ls"
+    umount_walefs m
+    assert_archived $A "$T/$A"
+    grep -q '^::1:' "$PROXY_DIR/connections" || fail "no connection over IPv6"
+}
+
 # What is named relative to the directory of the command stays valid in the background.
 test_relative_paths()
 {

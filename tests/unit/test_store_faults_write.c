@@ -180,6 +180,44 @@ static void test_request_headers(void **state)
     script_end(&script);
 }
 
+/* The server's own key, or one of KMS: with no id it is KMS's own for this. */
+static void test_encryption_without_a_key(void **state)
+{
+    (void)state;
+    static const struct {
+        enum s3_sse sse;
+        const char *steps;
+    } cases[] = {
+        {S3_SSE_AES256, "[{'headers': {'x-amz-server-side-encryption': 'AES256', "
+                        "'x-amz-server-side-encryption-aws-kms-key-id': None}, 'etag': 'e'}]"},
+        {S3_SSE_KMS, "[{'headers': {'x-amz-server-side-encryption': 'aws:kms', "
+                     "'x-amz-server-side-encryption-aws-kms-key-id': None}, 'etag': 'e'}]"},
+        {S3_SSE_NONE, "[{'headers': {'x-amz-server-side-encryption': None, "
+                      "'x-amz-storage-class': None, 'x-amz-security-token': None}, 'etag': 'e'}]"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct script script;
+        struct err err = ERR_INIT;
+        char endpoint[64];
+        script_begin(&script, cases[i].steps);
+        (void)snprintf(endpoint, sizeof(endpoint), "http://127.0.0.1:%u", script.port);
+        const struct store_s3_options options = {.bucket = "bucket",
+                                                 .endpoint = endpoint,
+                                                 .path_style = true,
+                                                 .cred = env_cred("AK", "secret", NULL),
+                                                 .sse = cases[i].sse,
+                                                 .connect_timeout_ms = 1000,
+                                                 .stall_timeout_ms = 1000,
+                                                 .request_timeout_ms = 1000};
+        struct store *s = store_s3_new(&options, &err);
+        assert_non_null(s);
+        if (!script_put_hello(s, false, &err))
+            fail_msg("%s", err.text);
+        s->ops->free(s);
+        script_end(&script);
+    }
+}
+
 static bool remove_two(struct store *s, struct err *err)
 {
     const char *const keys[] = {"a<b", "c"};
@@ -272,6 +310,7 @@ int main(void)
         cmocka_unit_test(test_not_implemented_condition),
         cmocka_unit_test(test_virtual_host_style),
         cmocka_unit_test(test_request_headers),
+        cmocka_unit_test(test_encryption_without_a_key),
         cmocka_unit_test(test_bulk_delete_answers),
         cmocka_unit_test(test_conditional_copy),
     };
