@@ -14,6 +14,7 @@ anew for each piece of data, so that it also changes what happens on open connec
     date SECONDS    relay, with the Date of every response moved by so many
     reply-get FILE  the same for GET and HEAD of a key below wal_005 only, the rest passes
     reply-put FILE  the same for each PUT
+    no-condition FILE       the same for each PUT that asks for no object to be there
     freeze FILE     the same for GET of WAL and of partitions only (an archive storage class)
     freeze-sentinels FILE   the same for GET of sentinels only
 
@@ -148,12 +149,14 @@ def upstream(client, server):
             if words[0] == "reset":
                 return drop(client, server)
             is_put = data.startswith(b"PUT ")
+            is_guarded = is_put and re.search(rb"(?i)\r\nif-none-match: *[*]", data)
             is_read = re.match(rb"GET [^ ?]*/(wal_005/|tar_partitions/part_)[^ ?]*[.]lzo ", data)
             is_sentinel = re.match(rb"GET [^ ?]*_backup_stop_sentinel[.]json ", data)
             if (
                 words[0] == "reply"
                 or (words[0] == "reply-get" and is_get)
                 or (words[0] == "reply-put" and is_put)
+                or (words[0] == "no-condition" and is_guarded)
                 or (words[0] == "freeze" and is_read)
                 or (words[0] == "freeze-sentinels" and is_sentinel)
             ):

@@ -87,6 +87,35 @@ test_http_16_mib()
     race http none 4 16
 }
 
+# A store that does not know conditions: walefs looks before it writes, and says that this is weaker.
+test_store_without_conditions()
+{
+    local name body='<?xml version="1.0" encoding="UTF-8"?><Error><Code>NotImplemented</Code><Message>A header you provided implies functionality that is not implemented</Message><RequestId>tx1</RequestId></Error>'
+    name=$(seg_name 1 1)
+    make_seg "$name" "$T/sa" 1 "from a"
+    make_seg "$name" "$T/sb" 1 "from b"
+    use_store http
+    use_key none
+    use_fault_proxy
+    printf 'HTTP/1.1 501 Not Implemented\r\nContent-Type: application/xml\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' \
+        ${#body} "$body" >"$T/answer"
+    proxy_mode no-condition "$T/answer"
+    mount_walefs a
+    mount_walefs b
+    assert_log a "warning: .*weaker guard against two hosts"
+    [[ ! -e $T/b/wal/$name ]] || fail "there already"
+    cp "$T/sa" "$T/a/wal/$name"
+    cp "$T/sa" "$T/b/wal/$name"
+    expect_fail "File exists" cp "$T/sb" "$T/b/wal/$name"
+    umount_walefs a
+    mount_walefs a
+    expect_fail "File exists" cp "$T/sb" "$T/a/wal/$name"
+    cp "$T/sa" "$T/a/wal/$name"
+    assert_archived "$name" "$T/sa"
+    umount_walefs a
+    umount_walefs b
+}
+
 # Through one mount: two processes write the same name.
 test_one_mount()
 {
