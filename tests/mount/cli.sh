@@ -62,10 +62,10 @@ option_names()
     grep -oE '[a-z_]+' | grep -vxE 'rw|exec|hard' | sort -u
 }
 
-# --help, the man page and status/config know the same options.
+# --help, the man page and status/config know the same options, and --help the defaults.
 test_options_are_documented()
 {
-    local help man config
+    local help man config name value n=0
     use_store file
     mount_walefs m
     # shellcheck source-path=SCRIPTDIR source=../../mount/completion/walefs disable=SC1091
@@ -76,6 +76,12 @@ test_options_are_documented()
     assert_eq "$man" "$help" "options in the man page"
     config=$(cut -f 1 "$T/m/status/config" | grep -x '[a-z_]*' | grep -vxE 'option|archive|passphrase' | option_names)
     assert_eq "$config" "$help" "options in status/config"
+    while read -r name value; do
+        [[ $value != *[KMG] ]] || value=$(numfmt --from=iec "$value")
+        grep -qx "$name"$'\t'"$value"$'\tdefault' "$T/m/status/config" || fail "$name is not $value by default"
+        n=$((n + 1))
+    done < <("$WALEFS" --help | sed -nE 's,^  ([a-z_]+)=.*default ([0-9]+[KMG]?|/[a-z/]+).*,\1 \2,p')
+    ((n >= 9)) || fail "--help tells $n defaults only"
     umount_walefs m
 }
 
