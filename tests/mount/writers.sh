@@ -490,49 +490,6 @@ test_segments_of_64_mib()
     segment_size 64
 }
 
-# A segment of 1 GiB, PostgreSQL's largest: zeros but for some pages, the first and the last among them.
-make_large_seg() # NAME OUT
-{
-    python3 - "$ROOT/tests/lib" "$1" "$2" <<'END'
-import random, sys
-sys.path.insert(0, sys.argv[1])
-import walseg
-SIZE = 1 << 30
-with open(sys.argv[3], "wb") as f:
-    f.write(next(walseg.pages(sys.argv[2], SIZE, "")))
-    for at in [*range(100 << 20, SIZE, 100 << 20), SIZE - walseg.PAGE]:
-        f.seek(at)
-        f.write(random.Random(at).randbytes(walseg.PAGE))
-END
-}
-
-# Larger than the cache, and than the memory that there may be for it.
-test_segments_of_1_gib()
-{
-    local i n kib
-    use_store file
-    use_key gpg
-    mount_walefs m
-    for i in 1 2; do
-        n=$(seg_name $i 1024)
-        make_large_seg "$n" "$T/$n"
-        cp "$T/$n" "$T/m/wal/"
-    done
-    cp "$T/$n" "$T/m/wal/"
-    umount_walefs m
-    mount_walefs m
-    for i in 1 2; do
-        n=$(seg_name $i 1024)
-        assert_eq "$(stat -c %s "$T/m/wal/$n")" 1073741824 "size of $n"
-        assert_same "$T/m/wal/$n" "$T/$n"
-        assert_archived "$n" "$T/$n"
-    done
-    kib=$(awk '/^VmHWM:/ { print $2 }' "/proc/${MOUNT_PID[m]}/status")
-    echo "# figure: VmHWM $kib KiB"
-    ((kib < 256000)) || fail "$kib KiB of memory"
-    umount_walefs m
-}
-
 # Many writers of different names at once, through one mount.
 test_parallel_archiving()
 {
