@@ -149,7 +149,9 @@ static bool set_next(struct list_parse *p, struct err *err)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     free(token);
     p->page->next = next;
-    return true;
+    /* what ignores the token answers with its first page for ever */
+    return p->list->token == NULL || strcmp(next, p->list->token) != 0 ||
+           err_set(err, ERR_CORRUPT, "%s: the store answers with the same page again", p->what);
 }
 
 /* Decodes the keys, makes them relative to the prefix and drops what was not asked for. */

@@ -123,7 +123,8 @@ struct store_ops {
     bool (*put)(struct store *, const char *key, const struct store_put *, struct store_info *,
                 const struct call *, struct err *);
 
-    /* One page of keys. */
+    /* One page of keys. ERR_CORRUPT when it is the page again that the token was of: whoever asks
+     * for the page after each page comes to an end. */
     bool (*list)(struct store *, const struct store_list *, struct store_page *,
                  const struct call *, struct err *);
 
@@ -175,8 +176,7 @@ struct store {
 };
 
 /* Lists what LIST says from its first page (token is not used) to the last, and gives each page to
- * FN, which borrows it; false from FN, with ERR set, ends the listing. ERR_CORRUPT for a store that
- * does not go on. */
+ * FN, which borrows it; false from FN, with ERR set unless it has seen enough, ends the listing. */
 typedef bool store_page_fn(void *arg, const struct store_page *page, struct err *err);
 bool store_list_each(struct store *store, const struct store_list *list, store_page_fn *fn,
                      void *arg, const struct call *call, struct err *err);

@@ -210,6 +210,7 @@ static bool walk_dir(struct walk *w, int at_fd, const char *name, const char *pa
     return ok;
 }
 
+/* All of a page is behind its token, so that no page comes twice. */
 static bool set_next(struct store_page *page, struct err *err)
 {
     page->more = true;

@@ -167,35 +167,31 @@ bool dump_facts_map(struct fs *fs, const char *key, const struct dump_facts *fac
 typedef bool on_facts(void *arg, const char *facts_key, const char *of,
                       const struct dump_facts *facts);
 
+struct each {
+    on_facts *fn;
+    void *arg;
+    bool enough;
+};
+
+static bool each_of_page(void *arg, const struct store_page *page, struct err *err)
+{
+    struct each *e = arg;
+    (void)err;
+    for (size_t i = 0; i < page->count && !e->enough; i++) {
+        const struct store_entry *entry = &page->entries[i];
+        char of[STORE_KEY_MAX];
+        struct dump_facts facts;
+        if (!entry->is_prefix && dump_facts_parse(entry->key, of, &facts))
+            e->enough = !e->fn(e->arg, entry->key, of, &facts);
+    }
+    return !e->enough;
+}
+
 static bool each(struct fs *fs, const struct store_list *list, on_facts *fn, void *arg,
                  const struct call *call, struct err *err)
 {
-    struct store_list what = *list;
-    char *token = NULL;
-    bool ok, more = true;
-    do {
-        struct store_page page = {0};
-        what.token = token;
-        ok = fs->opt.store->ops->list(fs->opt.store, &what, &page, call, err);
-        free(token);
-        token = NULL;
-        more = ok && page.more;
-        for (size_t i = 0; ok && i < page.count; i++) {
-            char of[STORE_KEY_MAX];
-            struct dump_facts facts;
-            if (!page.entries[i].is_prefix && dump_facts_parse(page.entries[i].key, of, &facts) &&
-                !fn(arg, page.entries[i].key, of, &facts)) {
-                more = false;
-                break;
-            }
-        }
-        if (more) {
-            token = page.next;
-            page.next = NULL;
-        }
-        store_page_free(&page);
-    } while (more);
-    return ok;
+    struct each e = {.fn = fn, .arg = arg};
+    return store_list_each(fs->opt.store, list, each_of_page, &e, call, err) || e.enough;
 }
 
 struct search {

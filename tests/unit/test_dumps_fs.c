@@ -19,6 +19,7 @@
 #include "core/dump_name.h"
 #include "dumps_env.h"
 #include "fs/errno.h"
+#include "fs/inode.h"
 
 /* ---- writing ---- */
 
@@ -467,7 +468,61 @@ static void directories(void **state)
     env_assert_list(the_files.store, (struct store_list){.prefix = "dumps"}, ENV_LIST(NULL));
 }
 
-/* The content is somewhere whatever fails, and both names at most. */
+#define PAGE(dir, entry, token)                                                             \
+    "{'expect': 'GET /bucket\\?.*prefix=p%2F" dir "_005%2F.*', 'text': '<ListBucketResult>" \
+    "<IsTruncated>true</IsTruncated>" entry "<NextContinuationToken>" token                 \
+    "</NextContinuationToken></ListBucketResult>'}"
+#define STAYS(dir, first, second) \
+    PAGE(dir, first, "1") ", " PAGE(dir, second, "2") ", " PAGE(dir, second, "2")
+#define BELOW(name) "<CommonPrefixes><Prefix>p/dumps_005/" name "/</Prefix></CommonPrefixes>"
+#define HISTORY(name) "<Contents><Key>p/wal_005/" name ".history.lzo</Key></Contents>"
+
+static bool count(void *arg, const char *name, mode_t type, const struct fs_entry *entry,
+                  uint64_t next)
+{
+    (void)name;
+    (void)type;
+    (void)entry;
+    *(uint64_t *)arg = next;
+    return true;
+}
+
+/* Listed page by page, of which the third is the second again. */
+static void list_what_stays(uint64_t id)
+{
+    struct dir *d;
+    uint64_t next = 0;
+    assert_ok(fs_opendir(the_fs, id, &d, &endless, &the_err), &the_err);
+    for (uint64_t page = 1; page <= 2; page++) {
+        assert_ok(fs_readdir(the_fs, d, next, false, count, &next, &endless, &the_err), &the_err);
+        assert_int_equal(next, 2 + page);
+    }
+    assert_false(fs_readdir(the_fs, d, next, false, count, &next, &endless, &the_err));
+    env_assert_error(&the_err, ERR_CORRUPT, "the same page again");
+    assert_int_equal(fs_errno(&the_err), EIO);
+    fs_releasedir(the_fs, d);
+}
+
+/* A store, or a cache before it, that ignores where the listing has come to. */
+static void listings_that_stay_fail(void **state)
+{
+    struct script script;
+    (void)state;
+    do_unmount();
+    script_begin(&script, "[" STAYS("dumps", BELOW("a"), BELOW("b")) ", " STAYS(
+                              "wal", HISTORY("00000002"), HISTORY("00000003")) "]");
+    struct store *s = script_store(&script, 1);
+    the_options.store = s;
+    do_mount(true, true);
+    list_what_stays(the_dumps);
+    list_what_stays(do_look_up(INODE_ROOT, "wal"));
+    do_unmount();
+    s->ops->free(s);
+    script_end(&script);
+    the_options.store = fault_base(the_faults);
+    do_mount(true, true);
+}
+
 /* What lies below gets ".lzo" and facts: a little less than a file system's 255 bytes is left. */
 static void long_names(void **state)
 {
@@ -494,6 +549,7 @@ static void long_names(void **state)
     assert_int_equal(fs_errno(&the_err), EINVAL);
 }
 
+/* The content is somewhere whatever fails, and both names at most. */
 static void a_rename_never_loses_anything(void **state)
 {
     size_t n;
@@ -655,6 +711,7 @@ int main(void)
         DUMPS_TEST(sizes_cost_no_request_each),
         DUMPS_TEST(objects_of_others_are_read_once),
         DUMPS_TEST(directories),
+        DUMPS_TEST(listings_that_stay_fail),
         DUMPS_TEST(long_names),
         DUMPS_TEST(a_rename_never_loses_anything),
         DUMPS_TEST(whole_directories),
