@@ -400,8 +400,8 @@ static struct coded *await_live(struct stage *s, uint64_t *version, const struct
     *version = s->version;
     pthread_mutex_unlock(&s->lock);
     waiter_end(&w);
-    if (given_up && call_alive(call, "coding", err))
-        err_set(err, ERR_TIMEOUT, "coding took too long");
+    if (given_up)
+        call_waited_in_vain(call, "the file", "being coded", err);
     return coded;
 }
 
