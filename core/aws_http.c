@@ -1,5 +1,5 @@
-/* Small requests to the services that give credentials. Answers hold secrets: they are kept in one
- * piece of memory, which is wiped, and never shown. */
+/* Small requests to the services that give credentials. Answers hold secrets: they are wiped,
+ * and never shown. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,22 +9,14 @@
 
 #define READ_CHUNK (8 * 1024)
 
-void aws_wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->cap);
-    buf_free(b);
-}
-
 void aws_answer_free(struct aws_answer *answer)
 {
-    aws_wipe(&answer->body);
+    buf_free(&answer->body);
 }
 
 static bool read_all(struct http_exchange *x, struct buf *body, struct err *err, bool *again)
 {
     ssize_t n;
-    /* room for all at once: a buffer that moves leaves a copy behind */
     if (!buf_reserve(body, AWS_ANSWER_MAX))
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     while ((n = http_read(x, body->data + body->len, READ_CHUNK, err, again)) > 0) {
@@ -67,7 +59,7 @@ bool aws_http(struct http *http, const struct aws_fetch *f, const struct call *c
 {
     struct retry retry;
     retry_init(&retry, f->tries > 0 ? f->tries : 1);
-    *answer = (struct aws_answer){.body = BUF_INIT(AWS_ANSWER_MAX)};
+    *answer = (struct aws_answer){.body = BUF_SECRET_INIT(AWS_ANSWER_MAX)};
     for (;;) {
         bool again = false;
         answer->body.len = 0;

@@ -55,7 +55,6 @@ struct aws_answer {
 bool aws_http(struct http *http, const struct aws_fetch *fetch, const struct call *call,
               struct aws_answer *answer, struct err *err);
 void aws_answer_free(struct aws_answer *answer); /* wipes it */
-void aws_wipe(struct buf *b);
 
 /* ---- aws_json.c ---- */
 

@@ -203,8 +203,7 @@ bool aws_process_run(const char *command, const struct call *call, struct buf *o
     struct call limited = *call;
     if (limited.deadline_ms > now_ms() + RUN_MS)
         limited.deadline_ms = now_ms() + RUN_MS;
-    *out = (struct buf)BUF_INIT(OUT_MAX);
-    /* room for all at once: a buffer that moves leaves a copy behind */
+    *out = (struct buf)BUF_SECRET_INIT(OUT_MAX);
     bool ok = copy != NULL && buf_reserve(out, OUT_MAX);
     if (!ok)
         err_set(err, ERR_NO_MEMORY, "out of memory");

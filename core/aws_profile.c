@@ -155,10 +155,10 @@ bool aws_profile_load(const struct aws_chain_options *o, const char *name, struc
                         err) &&
               find_path(o->config_file, o->home, "config", &p->path[AWS_FILE_CONFIG], err);
     for (int file = 0; ok && file < AWS_FILES; file++) {
-        struct buf text = BUF_INIT(FILE_MAX);
+        struct buf text = BUF_SECRET_INIT(FILE_MAX);
         ok = p->path[file] == NULL ||
              (read_file(p->path[file], &text, err) && parse(p, file, &text, name, err));
-        aws_wipe(&text);
+        buf_free(&text);
     }
     return ok;
 }

@@ -47,10 +47,10 @@ static enum aws_found run(const char *command, const struct call *call, struct a
 {
     const struct aws_json form = {
         .who = "what it writes", .token_name = "SessionToken", .version = 1};
-    struct buf text = BUF_INIT(0);
+    struct buf text = BUF_SECRET_INIT(0);
     bool ok = aws_process_run(command, call, &text, err) &&
               aws_json_keys(&form, buf_str(&text), text.len, out, err);
-    aws_wipe(&text);
+    buf_free(&text);
     /* the program's name only: its arguments may be secret */
     int n = (int)strcspn(command, " \t");
     if (!ok)

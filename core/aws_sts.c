@@ -77,8 +77,7 @@ static bool begin_form(struct buf *form, const char *action, const struct aws_ro
 {
     char name[64];
     (void)snprintf(name, sizeof(name), "walefs-%lld", (long long)time(NULL));
-    return buf_reserve(form, FORM_MAX) &&
-           buf_printf(form, "Action=%s&Version=2011-06-15", action) &&
+    return buf_printf(form, "Action=%s&Version=2011-06-15", action) &&
            add(form, "RoleArn", role->arn) &&
            add(form, "RoleSessionName", role->session_name != NULL ? role->session_name : name) &&
            add(form, "DurationSeconds", role->duration_s);
@@ -133,7 +132,7 @@ static bool sign(const struct place *p, const struct buf *form, const struct aws
                                   .secret = &with->secret,
                                   .region = p->region,
                                   .service = "sts"};
-    bool ok = buf_reserve(lines, LINES_MAX) && buf_puts(lines, "authorization: ");
+    bool ok = buf_puts(lines, "authorization: ");
     if (ok && !sigv4_authorize(&key, &req, lines, err))
         return false;
     ok = ok && buf_append(lines, "", 1);
@@ -148,8 +147,8 @@ static bool post(const struct aws_chain *chain, const struct place *p, const str
                  const struct aws_keys *with, const struct call *call, struct aws_keys *out,
                  struct err *err)
 {
-    struct buf lines = BUF_INIT(LINES_MAX);
-    struct aws_answer answer = {.body = BUF_INIT(AWS_ANSWER_MAX)};
+    struct buf lines = BUF_SECRET_INIT(LINES_MAX);
+    struct aws_answer answer = {.body = BUF_SECRET_INIT(AWS_ANSWER_MAX)};
     const char *headers[6] = {"content-type: " CONTENT_TYPE, "accept: application/xml"};
     size_t n = 2;
     bool ok = with == NULL || sign(p, form, with, &lines, err);
@@ -164,7 +163,7 @@ static bool post(const struct aws_chain *chain, const struct place *p, const str
                                     .tries = TRIES};
     ok = ok && aws_http(chain->http, &fetch, call, &answer, err) && understand(&answer, out, err);
     aws_answer_free(&answer);
-    aws_wipe(&lines);
+    buf_free(&lines);
     return ok;
 }
 
@@ -172,14 +171,14 @@ bool aws_sts_assume(const struct aws_chain *chain, const struct aws_role *role,
                     const struct aws_keys *with, const struct call *call, struct aws_keys *out,
                     struct err *err)
 {
-    struct buf form = BUF_INIT(FORM_MAX);
+    struct buf form = BUF_SECRET_INIT(FORM_MAX);
     struct place place;
     bool ok = find_place(chain, role, &place, err);
     if (ok &&
         !(begin_form(&form, "AssumeRole", role) && add(&form, "ExternalId", role->external_id)))
         ok = err_set(err, ERR_FORBIDDEN, "the request is too long");
     ok = ok && post(chain, &place, &form, with, call, out, err);
-    aws_wipe(&form);
+    buf_free(&form);
     return ok || err_context(err, "role %.150s", role->arn);
 }
 
@@ -187,7 +186,7 @@ bool aws_sts_web_identity(const struct aws_chain *chain, const struct aws_role *
                           const char *token_file, const struct call *call, struct aws_keys *out,
                           struct err *err)
 {
-    struct buf form = BUF_INIT(FORM_MAX);
+    struct buf form = BUF_SECRET_INIT(FORM_MAX);
     struct secret token = SECRET_INIT;
     struct place place;
     bool ok = secret_read_file(&token, token_file, "web identity token", err) &&
@@ -197,7 +196,7 @@ bool aws_sts_web_identity(const struct aws_chain *chain, const struct aws_role *
         ok = err_set(err, ERR_FORBIDDEN, "the request is too long");
     secret_free(&token);
     ok = ok && post(chain, &place, &form, NULL, call, out, err);
-    aws_wipe(&form);
+    buf_free(&form);
     return ok ||
            err_context(err, "role %.150s by the web identity in %.150s", role->arn, token_file);
 }

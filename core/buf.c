@@ -6,6 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* All of it: there was more in it than now, if it was emptied to be used again. */
+static void wipe_and_free(struct buf *b)
+{
+    if (b->secret && b->data != NULL)
+        explicit_bzero(b->data, b->cap);
+    free(b->data);
+}
+
 bool buf_reserve(struct buf *b, size_t n)
 {
     b->no_memory = false;
@@ -17,10 +25,15 @@ bool buf_reserve(struct buf *b, size_t n)
     size_t cap = b->cap < 64 ? 64 : b->cap;
     while (cap < need)
         cap *= 2;
-    char *data = realloc(b->data, cap);
+    /* realloc would leave the old copy as it is */
+    char *data = realloc(b->secret ? NULL : b->data, cap);
     b->no_memory = data == NULL;
     if (data == NULL)
         return false;
+    if (b->secret && b->data != NULL) {
+        memcpy(data, b->data, b->len);
+        wipe_and_free(b);
+    }
     b->data = data;
     b->cap = cap;
     b->data[b->len] = '\0';
@@ -71,7 +84,7 @@ const char *buf_str(const struct buf *b)
 
 void buf_free(struct buf *b)
 {
-    free(b->data);
+    wipe_and_free(b);
     b->data = NULL;
     b->len = b->cap = 0;
 }

@@ -1,4 +1,5 @@
-/* A growable byte buffer with a limit that is declared when it is made. Not thread-safe. */
+/* A growable byte buffer with a limit that is declared when it is made. Not thread-safe. What was
+ * in a secret one is wiped wherever it has been: when it grows, and when it is freed. */
 #ifndef WALEFS_CORE_BUF_H
 #define WALEFS_CORE_BUF_H
 
@@ -12,12 +13,17 @@ struct buf {
     size_t len;
     size_t cap;
     size_t max;     /* more than this is refused */
+    bool secret;    /* wiped */
     bool no_memory; /* was why it last refused to grow */
 };
 
 #define BUF_INIT(max_bytes)                                  \
     {                                                        \
         .data = NULL, .len = 0, .cap = 0, .max = (max_bytes) \
+    }
+#define BUF_SECRET_INIT(max_bytes)                       \
+    {                                                    \
+        .data = NULL, .max = (max_bytes), .secret = true \
     }
 
 /* False when the limit is passed or memory is out; the content is then unchanged. */
@@ -34,6 +40,7 @@ bool buf_refused(const struct buf *b, const char *too_long, struct err *err);
 /* "" when nothing was appended. Borrowed until the next change. */
 const char *buf_str(const struct buf *b);
 
+/* It can be used again, and is then as secret as it was. */
 void buf_free(struct buf *b);
 
 #endif

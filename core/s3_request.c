@@ -1,7 +1,6 @@
 /* One request to S3: its URL, its signature, its answer, and whether to send it again. */
 #include <curl/curl.h>
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -196,7 +195,7 @@ static bool sign(const struct s3 *s3, const struct sending *how, const struct s3
     r->path = (struct buf)BUF_INIT(URL_MAX);
     r->url = (struct buf)BUF_INIT(URL_MAX);
     r->auth = (struct buf)BUF_INIT(URL_MAX);
-    r->lines = (struct buf)BUF_INIT(HEADERS_BYTES_MAX);
+    r->lines = (struct buf)BUF_SECRET_INIT(HEADERS_BYTES_MAX); /* the session token */
     sigv4_date(time(NULL), r->sign.date);
     add_field(r, "host", place->host);
     add_field(r, "x-amz-content-sha256", how->payload_hex);
@@ -226,8 +225,6 @@ static bool sign(const struct s3 *s3, const struct sending *how, const struct s3
 
 static void signed_free(struct signed_request *r)
 {
-    if (r->lines.data != NULL) /* the session token */
-        OPENSSL_cleanse(r->lines.data, r->lines.len);
     buf_free(&r->lines);
     buf_free(&r->path);
     buf_free(&r->url);

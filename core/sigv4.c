@@ -159,7 +159,7 @@ bool sigv4_authorize(const struct sigv4_key *key, const struct sigv4_request *re
 {
     const struct sigv4_field *headers[SIGV4_MAX_HEADERS];
     struct buf names = BUF_INIT(4096);
-    struct buf text = BUF_INIT(CANONICAL_MAX);
+    struct buf text = BUF_SECRET_INIT(CANONICAL_MAX); /* the session token is in it */
     uint8_t k[SHA256_BYTES], signature[SHA256_BYTES];
     char request_hex[SIGV4_HEX], signature_hex[SIGV4_HEX], scope[128];
     bool fits = sort(req->headers, req->header_count, headers, SIGV4_MAX_HEADERS);
@@ -169,8 +169,6 @@ bool sigv4_authorize(const struct sigv4_key *key, const struct sigv4_request *re
     bool ok = fits && sigv4_sha256_hex(text.data, text.len, request_hex);
     (void)snprintf(scope, sizeof(scope), "%.8s/%.80s/%.20s/aws4_request", req->date, key->region,
                    service(key));
-    if (text.data != NULL) /* the session token is in it */
-        OPENSSL_cleanse(text.data, text.len);
     text.len = 0;
     char day[9];
     (void)snprintf(day, sizeof(day), "%.8s", req->date);

@@ -21,7 +21,7 @@ static void writes(const char *command, const char *text)
     struct buf out;
     assert_ok(aws_process_run(command, &env_forever, &out, &err), &err);
     assert_string_equal(buf_str(&out), text);
-    aws_wipe(&out);
+    buf_free(&out);
 }
 
 static void fails(const char *command, const char *text)
@@ -31,7 +31,7 @@ static void fails(const char *command, const char *text)
     assert_false(aws_process_run(command, &env_forever, &out, &err));
     if (strstr(err.text, text) == NULL)
         fail_msg("\"%s\" is not in: %s", text, err.text);
-    aws_wipe(&out);
+    buf_free(&out);
 }
 
 static void test_words(void **state)
@@ -103,7 +103,7 @@ static void test_cancelled(void **state)
     assert_int_equal(pthread_create(&thread, NULL, fire_when_started, &cancel), 0);
     assert_false(aws_process_run(command, &call, &out, &err));
     env_assert_error(&err, ERR_CANCELLED, NULL);
-    aws_wipe(&out);
+    buf_free(&out);
     assert_int_equal(pthread_join(thread, NULL), 0);
     cancel_destroy(&cancel);
     pid_t pid = (pid_t)atoi(aws_text("pid"));
@@ -126,7 +126,7 @@ static void test_deadline(void **state)
     const struct call call = {.deadline_ms = now_ms() + 50};
     assert_false(aws_process_run("sleep 1000", &call, &out, &err));
     env_assert_error(&err, ERR_TIMEOUT, "it does not end");
-    aws_wipe(&out);
+    buf_free(&out);
 }
 
 int main(void)

@@ -22,12 +22,44 @@
 static volatile bool no_memory; /* volatile: the compiler knows that realloc reads none */
 static volatile bool own_malloc_called;
 
+/* What is freed with something else than zeros in it, of the memory that is watched. */
+static volatile const char *watched;
+static volatile size_t watched_bytes;
+static volatile unsigned freed, freed_unwiped;
+
+static void watch(const struct buf *b)
+{
+    watched = b->data;
+    watched_bytes = b->cap;
+    freed = freed_unwiped = 0;
+}
+
 #ifndef SANITIZED
 void *__libc_realloc(void *p, size_t n);
+void __libc_free(void *p);
+
+static void look(volatile const char *p)
+{
+    bool wiped = true;
+    if (p == NULL || p != watched)
+        return;
+    for (size_t i = 0; i < watched_bytes; i++)
+        wiped = wiped && p[i] == '\0';
+    freed++;
+    freed_unwiped += !wiped;
+    watched = NULL;
+}
+
+void free(void *p)
+{
+    look(p);
+    __libc_free(p);
+}
 
 void *realloc(void *p, size_t n)
 {
     own_malloc_called = true;
+    look(p);
     return no_memory ? NULL : __libc_realloc(p, n);
 }
 #endif
@@ -168,12 +200,51 @@ static void test_failing_allocation(void **state)
     buf_free(&b);
 }
 
+static void fill(struct buf *b)
+{
+    assert_true(buf_puts(b, "the session token"));
+    watch(b);
+    char more[200];
+    memset(more, 'x', sizeof(more));
+    assert_true(buf_append(b, more, sizeof(more)));
+    assert_int_equal(freed, 1);
+    assert_memory_equal(b->data, "the session tokenxx", 19);
+    assert_int_equal(b->len, 217);
+}
+
+/* Where it was before it grew, and all that it had in it before it was emptied. */
+static void test_a_secret_is_wiped(void **state)
+{
+    (void)state;
+    if (!own_malloc_is_used())
+        skip();
+    struct buf b = BUF_SECRET_INIT(1000), plain = BUF_INIT(1000);
+    for (int again = 0; again < 2; again++) {
+        fill(&b);
+        assert_int_equal(freed_unwiped, 0);
+        b.len = 0;
+        assert_true(buf_puts(&b, "short"));
+        watch(&b);
+        buf_free(&b);
+        assert_int_equal(freed, 1);
+        assert_int_equal(freed_unwiped, 0);
+        assert_null(b.data);
+    }
+    fill(&plain); /* it would be seen */
+    assert_int_equal(freed_unwiped, 1);
+    buf_free(&plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_empty),   cmocka_unit_test(test_append),
-        cmocka_unit_test(test_grows),   cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_reserve), cmocka_unit_test(test_failing_allocation),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_append),
+        cmocka_unit_test(test_grows),
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_reserve),
+        cmocka_unit_test(test_failing_allocation),
+        cmocka_unit_test(test_a_secret_is_wiped),
     };
     return cmocka_run_group_tests_name("buf", tests, NULL, NULL);
 }
