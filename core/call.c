@@ -28,12 +28,12 @@ void cancel_init(struct cancel *c)
     pthread_cond_init(&c->fired_cond, &attr);
     pthread_condattr_destroy(&attr);
     atomic_store(&c->fired, false);
-    c->watchers = NULL;
+    LIST_INIT(&c->watchers);
 }
 
 void cancel_destroy(struct cancel *c)
 {
-    assert(c->watchers == NULL);
+    assert(LIST_EMPTY(&c->watchers));
     pthread_cond_destroy(&c->fired_cond);
     pthread_mutex_destroy(&c->lock);
 }
@@ -43,7 +43,7 @@ void cancel_fire(struct cancel *c)
     pthread_mutex_lock(&c->lock);
     if (!atomic_exchange(&c->fired, true)) {
         pthread_cond_broadcast(&c->fired_cond);
-        for (struct cancel_watch *w = c->watchers; w != NULL; w = w->next)
+        for (struct cancel_watch *w = LIST_FIRST(&c->watchers); w != NULL; w = LIST_NEXT(w, link))
             w->wake(w->arg);
     }
     pthread_mutex_unlock(&c->lock);
@@ -58,14 +58,10 @@ void cancel_watch(struct cancel *c, struct cancel_watch *w, cancel_wake_fn *wake
 {
     w->wake = wake;
     w->arg = arg;
-    w->prev = NULL;
     if (c == NULL)
         return;
     pthread_mutex_lock(&c->lock);
-    w->next = c->watchers;
-    if (w->next != NULL)
-        w->next->prev = w;
-    c->watchers = w;
+    LIST_INSERT_HEAD(&c->watchers, w, link);
     if (atomic_load(&c->fired))
         wake(arg);
     pthread_mutex_unlock(&c->lock);
@@ -76,12 +72,7 @@ void cancel_unwatch(struct cancel *c, struct cancel_watch *w)
     if (c == NULL)
         return;
     pthread_mutex_lock(&c->lock);
-    if (w->prev != NULL)
-        w->prev->next = w->next;
-    else
-        c->watchers = w->next;
-    if (w->next != NULL)
-        w->next->prev = w->prev;
+    LIST_REMOVE(w, link);
     pthread_mutex_unlock(&c->lock);
 }
 

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "core/err.h"
 
@@ -24,14 +25,14 @@ typedef void cancel_wake_fn(void *arg);
 struct cancel_watch {
     cancel_wake_fn *wake;
     void *arg;
-    struct cancel_watch *next, *prev;
+    LIST_ENTRY(cancel_watch) link;
 };
 
 struct cancel {
     pthread_mutex_t lock;
     pthread_cond_t fired_cond;
     _Atomic bool fired;
-    struct cancel_watch *watchers; /* lock */
+    LIST_HEAD(cancel_watches, cancel_watch) watchers; /* lock */
 };
 
 void cancel_init(struct cancel *c);

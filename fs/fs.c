@@ -73,7 +73,7 @@ static size_t count_readers(struct fs *fs, const struct partition *p, uint64_t *
 {
     size_t n = 0;
     pthread_mutex_lock(&fs->handles_lock);
-    for (const struct handle *h = fs->handles; h != NULL; h = h->next) {
+    for (const struct handle *h = LIST_FIRST(&fs->handles); h != NULL; h = LIST_NEXT(h, link)) {
         if (h->ops->reads == NULL || !h->ops->reads(h, p))
             continue;
         if (n < cap)
@@ -188,10 +188,10 @@ void fs_free(struct fs *fs)
 {
     if (fs == NULL)
         return;
-    while (fs->handles != NULL)
-        fs_release(fs, fs->handles);
-    while (fs->dirs != NULL)
-        fs_releasedir(fs, fs->dirs);
+    while (!LIST_EMPTY(&fs->handles))
+        fs_release(fs, LIST_FIRST(&fs->handles));
+    while (!LIST_EMPTY(&fs->dirs))
+        fs_releasedir(fs, LIST_FIRST(&fs->dirs));
     new_backups_free(fs);
     inode_table_free(fs->inodes);
     dumps_free(fs->dumps);
@@ -254,23 +254,14 @@ bool dir_add(struct dir *dir, const char *name, mode_t type, const uint64_t *siz
 static void handle_add(struct fs *fs, struct handle *h)
 {
     pthread_mutex_lock(&fs->handles_lock);
-    h->prev = NULL;
-    h->next = fs->handles;
-    if (h->next != NULL)
-        h->next->prev = h;
-    fs->handles = h;
+    LIST_INSERT_HEAD(&fs->handles, h, link);
     pthread_mutex_unlock(&fs->handles_lock);
 }
 
 static void handle_remove(struct fs *fs, struct handle *h)
 {
     pthread_mutex_lock(&fs->handles_lock);
-    if (h->prev != NULL)
-        h->prev->next = h->next;
-    else
-        fs->handles = h->next;
-    if (h->next != NULL)
-        h->next->prev = h->prev;
+    LIST_REMOVE(h, link);
     pthread_mutex_unlock(&fs->handles_lock);
 }
 
@@ -336,7 +327,8 @@ static bool any_handle_attr(struct fs *fs, const struct node *node, struct fs_en
 {
     bool ok = false;
     pthread_mutex_lock(&fs->handles_lock);
-    for (const struct handle *h = fs->handles; h != NULL && !ok; h = h->next)
+    for (const struct handle *h = LIST_FIRST(&fs->handles); h != NULL && !ok;
+         h = LIST_NEXT(h, link))
         ok = h->node == node && handle_attr(fs, h, out);
     pthread_mutex_unlock(&fs->handles_lock);
     return ok;
@@ -621,22 +613,14 @@ static void dir_rewind(struct dir *dir)
 static void dir_enter(struct fs *fs, struct dir *dir)
 {
     pthread_mutex_lock(&fs->handles_lock);
-    dir->next = fs->dirs;
-    if (dir->next != NULL)
-        dir->next->prev = dir;
-    fs->dirs = dir;
+    LIST_INSERT_HEAD(&fs->dirs, dir, link);
     pthread_mutex_unlock(&fs->handles_lock);
 }
 
 static void dir_leave(struct fs *fs, struct dir *dir)
 {
     pthread_mutex_lock(&fs->handles_lock);
-    if (dir->prev != NULL)
-        dir->prev->next = dir->next;
-    else
-        fs->dirs = dir->next;
-    if (dir->next != NULL)
-        dir->next->prev = dir->prev;
+    LIST_REMOVE(dir, link);
     pthread_mutex_unlock(&fs->handles_lock);
 }
 

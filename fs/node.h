@@ -2,6 +2,8 @@
 #ifndef WALEFS_FS_NODE_H
 #define WALEFS_FS_NODE_H
 
+#include <sys/queue.h>
+
 #include "fs/backup_set.h"
 #include "fs/fetch.h"
 #include "fs/fs.h"
@@ -34,9 +36,9 @@ struct fs {
     pthread_cond_t tar_reader_ended;
     int64_t started_s; /* what directories show as their time */
     pthread_mutex_t handles_lock;
-    struct handle *handles;    /* handles_lock */
-    struct dir *dirs;          /* handles_lock: open directories */
-    fs_invalidate *invalidate; /* set once, before there are requests; may be NULL */
+    LIST_HEAD(handle_list, handle) handles; /* handles_lock */
+    LIST_HEAD(dir_list, dir) dirs;          /* handles_lock: open directories */
+    fs_invalidate *invalidate;              /* set once, before there are requests; may be NULL */
     void *invalidate_arg;
     _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
     _Atomic uint32_t counted_size; /* of its newest segment, as was last counted; 0: not yet */
@@ -62,8 +64,8 @@ struct dir {
     size_t count;
     uint64_t first; /* index of items[0] in the whole listing */
     bool done;
-    char *token;             /* the kind's own: where the next window begins */
-    struct dir *next, *prev; /* fs->handles_lock */
+    char *token;          /* the kind's own: where the next window begins */
+    LIST_ENTRY(dir) link; /* fs->handles_lock */
 };
 
 /* All may be NULL: then the operation is refused. */
@@ -128,11 +130,11 @@ struct handle_ops {
  * the kernel then releases nothing. */
 struct handle {
     const struct handle_ops *ops;
-    struct node *node;          /* a reference */
-    bool immutable;             /* what it reads never changes: the kernel may cache it */
-    bool verified;              /* and is known to be sound: also for who opens it later */
-    bool stream;                /* what is written through it is appended: it cannot seek */
-    struct handle *next, *prev; /* fs->handles_lock */
+    struct node *node;       /* a reference */
+    bool immutable;          /* what it reads never changes: the kernel may cache it */
+    bool verified;           /* and is known to be sound: also for who opens it later */
+    bool stream;             /* what is written through it is appended: it cannot seek */
+    LIST_ENTRY(handle) link; /* fs->handles_lock */
 };
 
 /* Adds an item to a window; NAME is copied. */

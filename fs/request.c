@@ -9,7 +9,7 @@ void request_table_init(struct request_table *t)
 {
     pthread_mutex_init(&t->lock, NULL);
     waiter_cond_init(&t->ended);
-    t->first = NULL;
+    LIST_INIT(&t->requests);
     t->next_number = 1;
     t->stopping = false;
 }
@@ -29,13 +29,9 @@ void request_begin(struct request_table *t, struct request *r, enum metric_work 
     r->outcome = ERR_NONE;
     r->begun_us = now_us();
     r->publishing = publishing;
-    r->prev = NULL;
     pthread_mutex_lock(&t->lock);
     r->number = t->next_number++;
-    r->next = t->first;
-    if (r->next != NULL)
-        r->next->prev = r;
-    t->first = r;
+    LIST_INSERT_HEAD(&t->requests, r, link);
     bool stopping = t->stopping;
     pthread_mutex_unlock(&t->lock);
     if (stopping)
@@ -45,12 +41,7 @@ void request_begin(struct request_table *t, struct request *r, enum metric_work 
 void request_end(struct request_table *t, struct request *r)
 {
     pthread_mutex_lock(&t->lock);
-    if (r->prev != NULL)
-        r->prev->next = r->next;
-    else
-        t->first = r->next;
-    if (r->next != NULL)
-        r->next->prev = r->prev;
+    LIST_REMOVE(r, link);
     pthread_cond_broadcast(&t->ended);
     pthread_mutex_unlock(&t->lock);
     cancel_destroy(&r->cancel);
@@ -60,7 +51,7 @@ void request_end(struct request_table *t, struct request *r)
 void request_interrupt(struct request_table *t, uint64_t number, bool dying)
 {
     pthread_mutex_lock(&t->lock);
-    for (struct request *r = t->first; r != NULL; r = r->next)
+    for (struct request *r = LIST_FIRST(&t->requests); r != NULL; r = LIST_NEXT(r, link))
         if (r->number == number) {
             if (dying || !r->publishing)
                 cancel_fire(&r->cancel);
@@ -72,7 +63,7 @@ void request_interrupt(struct request_table *t, uint64_t number, bool dying)
 /* With the lock held. */
 static bool any_publishing(const struct request_table *t)
 {
-    for (const struct request *r = t->first; r != NULL; r = r->next)
+    for (const struct request *r = LIST_FIRST(&t->requests); r != NULL; r = LIST_NEXT(r, link))
         if (r->publishing)
             return true;
     return false;
@@ -85,12 +76,12 @@ void request_stop_all(struct request_table *t, int64_t grace_ms)
     waiter_begin(&w, &grace, &t->lock, &t->ended);
     pthread_mutex_lock(&t->lock);
     t->stopping = true;
-    for (struct request *r = t->first; r != NULL; r = r->next)
+    for (struct request *r = LIST_FIRST(&t->requests); r != NULL; r = LIST_NEXT(r, link))
         if (!r->publishing)
             cancel_fire(&r->cancel);
     while (any_publishing(t) && waiter_wait(&w)) {
     }
-    for (struct request *r = t->first; r != NULL; r = r->next) {
+    for (struct request *r = LIST_FIRST(&t->requests); r != NULL; r = LIST_NEXT(r, link)) {
         if (r->publishing)
             log_warn("a file that was being archived is given up: the mount ends");
         cancel_fire(&r->cancel);

@@ -6,6 +6,8 @@
 #ifndef WALEFS_FS_REQUEST_H
 #define WALEFS_FS_REQUEST_H
 
+#include <sys/queue.h>
+
 #include "core/call.h"
 #include "core/metrics.h"
 
@@ -17,15 +19,15 @@ struct request {
     enum err_code outcome; /* for the metrics: set by who answers with an error */
     int64_t begun_us;
     bool publishing; /* may finish for a while when the mount ends */
-    struct request *next, *prev;
+    LIST_ENTRY(request) link;
 };
 
 struct request_table {
     pthread_mutex_t lock;
     pthread_cond_t ended;
-    struct request *first; /* lock */
-    uint64_t next_number;  /* lock */
-    bool stopping;         /* lock: those that come are cancelled at once */
+    LIST_HEAD(request_list, request) requests; /* lock */
+    uint64_t next_number;                      /* lock */
+    bool stopping;                             /* lock: those that come are cancelled at once */
 };
 
 void request_table_init(struct request_table *t);

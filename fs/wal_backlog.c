@@ -8,7 +8,7 @@ static size_t written_nodes(struct fs *fs, struct node **out, size_t cap)
 {
     size_t n = 0;
     pthread_mutex_lock(&fs->handles_lock);
-    for (struct handle *h = fs->handles; h != NULL && n < cap; h = h->next)
+    for (struct handle *h = LIST_FIRST(&fs->handles); h != NULL && n < cap; h = LIST_NEXT(h, link))
         if (wal_is_writer(h))
             out[n++] = node_ref(fs->inodes, h->node);
     pthread_mutex_unlock(&fs->handles_lock);
