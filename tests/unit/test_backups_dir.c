@@ -17,7 +17,7 @@
 #include "fs/errno.h"
 #include "fs/fs.h"
 #include "fs/node.h"
-#include "mem_store.h"
+#include "mem_fs_env.h"
 
 #define PATIENCE_MS 20000
 #define OLD "base_000000010000000000000002_00000040"
@@ -26,10 +26,6 @@
 #define EVEN_NEWER "base_000000010000000000000008_00000040"
 #define SENTINEL "_backup_stop_sentinel.json"
 
-static struct mem_store *mem;
-static struct openpgp *pgp;
-static struct pool *pool;
-static struct fs *fs;
 static uint64_t top;
 static struct err err;
 static const struct call endless = CALL_INIT;
@@ -42,21 +38,11 @@ static int look(const char *name, struct fs_entry *e)
 
 static int begin_with(struct fs_options options)
 {
-    struct fs_entry e;
-    mem = mem_store_new();
-    pgp = test_plain_pgp();
-    pool = pool_new(16, 50, &err);
-    options.store = mem_base(mem);
-    options.pgp = pgp;
-    options.pool = pool;
     options.write_timeout_ms = 60000;
     options.partition_bytes = 5u << 20;
-    options.cache_dir = "/var/tmp";
     options.cache_bytes = 1u << 20;
-    fs = fs_new(&options, &err);
-    if (fs == NULL || !fs_lookup(fs, INODE_ROOT, "basebackups", 1, &e, &endless, &err))
-        return -1;
-    top = e.id;
+    mem_fs_begin(options);
+    top = mem_fs_look_up(INODE_ROOT, "basebackups");
     return 0;
 }
 
@@ -81,12 +67,7 @@ static int begin_read_only(void **state)
 static int end(void **state)
 {
     (void)state;
-    mem_heal(mem);
-    fs_stop(fs);
-    pool_free(pool);
-    fs_free(fs);
-    openpgp_free(pgp);
-    mem_base(mem)->ops->free(mem_base(mem));
+    mem_fs_end();
     return 0;
 }
 

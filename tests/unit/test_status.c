@@ -20,16 +20,12 @@
 #include "fs/fs.h"
 #include "fs/inode.h"
 #include "index_env.h"
-#include "mem_store.h"
+#include "mem_fs_env.h"
 
 #define DEAD "base_000000010000000000000002_00000040"
 #define TEMP "walefs-tmp-0123456789abcdef0123456789abcdef"
 #define DONE "base_000000010000000000000003_00000040"
 
-static struct mem_store *mem;
-static struct openpgp *pgp;
-static struct pool *pool;
-static struct fs *fs;
 static const struct call endless = CALL_INIT;
 
 static void put(const char *key, const char *text)
@@ -46,43 +42,21 @@ static char *identity(void *arg)
 
 static int begin(void **state)
 {
-    struct err err = ERR_INIT;
     (void)state;
-    mem = mem_store_new();
-    pgp = test_plain_pgp();
-    pool = pool_new(16, 50, &err);
-    const struct fs_options options = {
-        .store = mem_base(mem),
-        .pgp = pgp,
-        .pool = pool,
+    mem_fs_begin((struct fs_options){
         .hard = true,
         .write_timeout_ms = 2000,
         .about = {.config = "option\tvalue\torigin\n", .identity = identity, .identity_arg = who},
         .partition_bytes = 1u << 20,
-        .cache_dir = "/var/tmp",
-        .cache_bytes = 1u << 20};
-    fs = fs_new(&options, &err);
-    return fs == NULL ? -1 : 0;
+        .cache_bytes = 1u << 20});
+    return 0;
 }
 
 static int end(void **state)
 {
     (void)state;
-    fs_stop(fs);
-    pool_free(pool);
-    fs_free(fs);
-    openpgp_free(pgp);
-    mem_base(mem)->ops->free(mem_base(mem));
+    mem_fs_end();
     return 0;
-}
-
-static uint64_t look_up(uint64_t dir, const char *name)
-{
-    struct fs_entry e;
-    struct err err = ERR_INIT;
-    if (!fs_lookup(fs, dir, name, 1, &e, &endless, &err))
-        fail_msg("%s: %s", name, err.text);
-    return e.id;
 }
 
 static char *read_status(const char *name)
@@ -91,7 +65,7 @@ static char *read_status(const char *name)
     struct handle *h;
     struct err err = ERR_INIT;
     struct fs_bytes bytes;
-    uint64_t id = look_up(look_up(INODE_ROOT, "status"), name);
+    uint64_t id = mem_fs_look_up(mem_fs_look_up(INODE_ROOT, "status"), name);
     assert_true(fs_open(fs, id, O_RDONLY, 1, &h, &endless, &err));
     assert_true(fs_read(fs, h, 0, sizeof(text) - 1, &bytes, &endless, &err));
     assert_true(bytes.fd >= 0);
@@ -196,10 +170,10 @@ static void it_is_read_only(void **state)
     struct handle *h;
     struct err err = ERR_INIT;
     (void)state;
-    uint64_t dir = look_up(INODE_ROOT, "status");
+    uint64_t dir = mem_fs_look_up(INODE_ROOT, "status");
     assert_false(fs_create(fs, dir, "x", O_WRONLY, 0600, 1, &e, &h, &endless, &err));
     assert_int_equal(err.code, ERR_DENIED);
-    assert_false(fs_open(fs, look_up(dir, "incomplete"), O_WRONLY, 1, &h, &endless, &err));
+    assert_false(fs_open(fs, mem_fs_look_up(dir, "incomplete"), O_WRONLY, 1, &h, &endless, &err));
     assert_int_equal(err.code, ERR_DENIED);
     assert_false(fs_lookup(fs, dir, "nothing", 1, &e, &endless, &err));
     assert_int_equal(err.code, ERR_ABSENT);
@@ -234,7 +208,7 @@ static void it_is_listed_without_the_store(void **state)
     unsigned calls = mem_calls(mem, MEM_ANY);
     listing(INODE_ROOT, names);
     assert_non_null(strstr(names, "status "));
-    listing(look_up(INODE_ROOT, "status"), names);
+    listing(mem_fs_look_up(INODE_ROOT, "status"), names);
     assert_non_null(strstr(names, "incomplete "));
     assert_int_equal(mem_calls(mem, MEM_ANY), calls);
 }
@@ -377,7 +351,8 @@ static void the_newest_segment_tells_the_size(void **state)
                          "0000000100000001000000FE\n");
     }
     /* a mount that has looked at an old one, by its size in a listing */
-    assert_int_not_equal(look_up(look_up(INODE_ROOT, "wal"), "000000010000000000000010"), 0);
+    assert_int_not_equal(
+        mem_fs_look_up(mem_fs_look_up(INODE_ROOT, "wal"), "000000010000000000000010"), 0);
     assert_has(read_status("wal"), " 0000000100000001000000FE\n");
 }
 
@@ -515,7 +490,7 @@ static void what_is_staged_is_the_backlog(void **state)
     struct handle *h;
     struct err err = ERR_INIT;
     (void)state;
-    uint64_t wal = look_up(INODE_ROOT, "wal");
+    uint64_t wal = mem_fs_look_up(INODE_ROOT, "wal");
     assert_has(read_status("summary"), "backlog:          no WAL is staged\n");
     assert_true(fs_create(fs, wal, ".temporary", O_WRONLY, 0600, 1, &e, &h, &endless, &err));
     assert_true(fs_write(fs, h, "12345", 5, 0, &endless, &err));
@@ -526,8 +501,8 @@ static void what_is_staged_is_the_backlog(void **state)
     assert_true(fs_flush(fs, h, 1, &endless, &err));
     fs_release(fs, h); /* a temporary stays */
     assert_has(read_status("summary"), "backlog:          1 files in wal/, 5 bytes, staged");
-    assert_true(
-        fs_mkdir(fs, look_up(INODE_ROOT, "basebackups"), "nightly", 0700, &e, &endless, &err));
+    assert_true(fs_mkdir(fs, mem_fs_look_up(INODE_ROOT, "basebackups"), "nightly", 0700, &e,
+                         &endless, &err));
     assert_has(read_status("summary"), "; the base backup nightly is being written since 2");
 }
 

@@ -22,16 +22,12 @@
 #include "fs/inode.h"
 #include "fs/node.h"
 #include "fs/wal_delete.h"
-#include "mem_store.h"
+#include "mem_fs_env.h"
 
 #define MIB (1u << 20)
 #define PATIENCE_MS 20000
 
-static struct mem_store *mem;
 static struct fault_store *counted;
-static struct openpgp *pgp;
-static struct pool *pool;
-static struct fs *fs;
 static uint64_t wal;
 static struct err err;
 static const struct call endless = CALL_INIT;
@@ -44,33 +40,21 @@ static uint64_t look_up(uint64_t dir, const char *name)
 
 static void begin(bool allow_delete, bool read_only)
 {
-    mem = mem_store_new();
-    pgp = test_plain_pgp();
-    pool = pool_new(16, 50, &err);
+    mem_fs_store();
     counted = fault_store_new(mem_base(mem));
-    const struct fs_options options = {.store = fault_base(counted),
-                                       .pgp = pgp,
-                                       .pool = pool,
-                                       .hard = true,
-                                       .write_timeout_ms = 2000,
-                                       .cache_dir = "/var/tmp",
-                                       .allow_delete = allow_delete,
-                                       .read_only = read_only,
-                                       .cache_bytes = MIB};
-    fs = fs_new(&options, &err);
-    assert_non_null(fs);
-    wal = look_up(INODE_ROOT, "wal");
-    assert_int_not_equal(wal, 0);
+    mem_fs_mount((struct fs_options){.store = fault_base(counted),
+                                     .hard = true,
+                                     .write_timeout_ms = 2000,
+                                     .allow_delete = allow_delete,
+                                     .read_only = read_only,
+                                     .cache_bytes = MIB});
+    wal = mem_fs_look_up(INODE_ROOT, "wal");
 }
 
 static void end(void)
 {
-    fs_stop(fs);
-    pool_free(pool);
-    fs_free(fs);
-    openpgp_free(pgp);
+    mem_fs_end();
     fault_store_free(counted);
-    mem_base(mem)->ops->free(mem_base(mem));
 }
 
 /* Segment N of timeline 1. */
@@ -425,13 +409,9 @@ static void stopping_deletes_first(void **state)
     begin(true, false);
     archive(segment(5));
     must_rm(segment(5));
-    fs_stop(fs);
-    pool_free(pool);
+    mem_fs_stop();
     assert_false(stored(segment(5)));
-    fs_free(fs);
-    openpgp_free(pgp);
-    fault_store_free(counted);
-    mem_base(mem)->ops->free(mem_base(mem));
+    end();
 }
 
 int main(void)

@@ -24,7 +24,7 @@
 #include "fs/errno.h"
 #include "fs/fs.h"
 #include "gpg_home.h"
-#include "mem_store.h"
+#include "mem_fs_env.h"
 
 #define MIB (1u << 20)
 #define SEG "000000010000000000000002"
@@ -44,12 +44,7 @@ static const char label_text[] = "START WAL LOCATION: 0/2000028 (file 0000000100
 
 /* ---- a file system and its store ---- */
 
-static struct mem_store *mem;
-static struct openpgp *pgp;
-static struct pool *pool;
-static struct fs *fs;
 static uint64_t wal;
-static size_t fds_before;
 static const struct call endless = CALL_INIT;
 
 static struct fs_options default_options(void)
@@ -59,27 +54,14 @@ static struct fs_options default_options(void)
                                .hard = true,
                                .soft_timeout_ms = 300,
                                .write_timeout_ms = 2000,
-                               .cache_dir = "/var/tmp",
                                .cache_bytes = 64 * MIB,
                                .prefetch = 0};
 }
 
 static void start(struct fs_options options)
 {
-    struct err err = ERR_INIT;
-    fds_before = test_open_fds();
-    mem = mem_store_new();
-    pgp = test_plain_pgp();
-    pool = pool_new(64, 200, &err);
-    assert_non_null(pool);
-    options.store = mem_base(mem);
-    options.pgp = pgp;
-    options.pool = pool;
-    fs = fs_new(&options, &err);
-    assert_non_null(fs);
-    struct fs_entry e;
-    assert_true(fs_lookup(fs, 1, "wal", 0, &e, &endless, &err));
-    wal = e.id;
+    mem_fs_begin(options);
+    wal = mem_fs_look_up(INODE_ROOT, "wal");
 }
 
 static int set_up(void **state)
@@ -117,17 +99,10 @@ static int set_up_no_cache(void **state)
     return 0;
 }
 
-/* Nothing may be left behind, whatever the test did. */
 static int tear_down(void **state)
 {
     (void)state;
-    fs_stop(fs);
-    mem_heal(mem);
-    pool_free(pool);
-    fs_free(fs);
-    openpgp_free(pgp);
-    mem_base(mem)->ops->free(mem_base(mem));
-    assert_int_equal(test_open_fds(), fds_before);
+    mem_fs_end();
     return 0;
 }
 

@@ -22,7 +22,7 @@
 #include "fs/errno.h"
 #include "fs/node.h"
 #include "gpg_home.h"
-#include "mem_store.h"
+#include "mem_fs_env.h"
 
 #define MIB (1u << 20)
 
@@ -129,10 +129,6 @@ static struct {
 
 /* ---- the system ---- */
 
-static struct mem_store *mem;
-static struct openpgp *pgp;
-static struct pool *pool;
-static struct fs *fs;
 static uint64_t wal;
 static const struct call endless = CALL_INIT;
 static unsigned seed;
@@ -662,7 +658,6 @@ static void step_other_host(void)
 static int set_up(void **state)
 {
     (void)state;
-    struct err err = ERR_INIT;
     const char *text = getenv("WALEFS_SEED");
     seed = text != NULL ? (unsigned)strtoul(text, NULL, 10) : (unsigned)time(NULL);
     random_state = seed;
@@ -675,36 +670,19 @@ static int set_up(void **state)
             model.stored[i] = nothing;
     }
     model.kept = nothing;
-    mem = mem_store_new();
-    pgp = test_plain_pgp();
-    pool = pool_new(32, 1000, &err);
-    assert_non_null(pool);
-    const struct fs_options options = {.store = mem_base(mem),
-                                       .pgp = pgp,
-                                       .pool = pool,
-                                       .hard = false,
-                                       .soft_timeout_ms = 60000,
-                                       .write_timeout_ms = 60000,
-                                       .cache_dir = "/var/tmp",
-                                       .cache_bytes = 8 * MIB,
-                                       .prefetch = 4};
-    fs = fs_new(&options, &err);
-    assert_non_null(fs);
-    struct fs_entry e;
-    assert_true(fs_lookup(fs, 1, "wal", 0, &e, &endless, &err));
-    wal = e.id;
+    mem_fs_begin((struct fs_options){.hard = false,
+                                     .soft_timeout_ms = 60000,
+                                     .write_timeout_ms = 60000,
+                                     .cache_bytes = 8 * MIB,
+                                     .prefetch = 4});
+    wal = mem_fs_look_up(INODE_ROOT, "wal");
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    fs_stop(fs);
-    mem_heal(mem);
-    pool_free(pool);
-    fs_free(fs);
-    openpgp_free(pgp);
-    mem_base(mem)->ops->free(mem_base(mem));
+    mem_fs_end();
     free_contents();
     return 0;
 }

@@ -15,56 +15,28 @@
 #include "core/log.h"
 #include "fs/fs.h"
 #include "fs/inode.h"
-#include "mem_store.h"
+#include "mem_fs_env.h"
 
 #define SEGMENT "000000010000000000000001"
 #define KEY "wal_005/" SEGMENT ".lzo"
 #define BACKUP "base_000000010000000000000011_00000040"
 #define MIB (1u << 20)
 
-static struct mem_store *mem;
-static struct openpgp *pgp;
-static struct pool *pool;
-static struct fs *fs;
 static const struct call endless = CALL_INIT;
 
 static int begin(void **state)
 {
-    struct err err = ERR_INIT;
     (void)state;
-    mem = mem_store_new();
-    pgp = test_plain_pgp();
-    pool = pool_new(16, 50, &err);
-    const struct fs_options options = {.store = mem_base(mem),
-                                       .pgp = pgp,
-                                       .pool = pool,
-                                       .soft_timeout_ms = 2000,
-                                       .write_timeout_ms = 2000,
-                                       .cache_dir = "/var/tmp",
-                                       .cache_bytes = 8 * MIB};
-    fs = fs_new(&options, &err);
-    return fs == NULL ? -1 : 0;
+    mem_fs_begin((struct fs_options){
+        .soft_timeout_ms = 2000, .write_timeout_ms = 2000, .cache_bytes = 8 * MIB});
+    return 0;
 }
 
 static int end(void **state)
 {
     (void)state;
-    fs_stop(fs);
-    pool_free(pool);
-    fs_free(fs);
-    openpgp_free(pgp);
-    assert_int_equal(mem_open_bodies(mem), 0);
-    mem_base(mem)->ops->free(mem_base(mem));
+    mem_fs_end();
     return 0;
-}
-
-static uint64_t look_up(uint64_t dir, const char *name)
-{
-    struct fs_entry e;
-    struct err err = ERR_INIT;
-    if (!fs_lookup(fs, dir, name, 1, &e, &endless, &err))
-        fail_msg("%s: %s", name, err.text);
-    return e.id;
 }
 
 /* NULL when there is no such attribute; in static memory. */
@@ -117,7 +89,7 @@ static void an_archived_segment(void **state)
     void *object = mem_copy(mem, KEY, &n);
     mem_set(mem, KEY, object, n, meta, 2);
     free(object);
-    uint64_t id = look_up(look_up(INODE_ROOT, "wal"), SEGMENT);
+    uint64_t id = mem_fs_look_up(mem_fs_look_up(INODE_ROOT, "wal"), SEGMENT);
     (void)snprintf(text, sizeof(text), "%zu", n);
     unsigned calls = mem_calls(mem, MEM_ANY);
     assert_attribute(id, "key", KEY);
@@ -138,7 +110,7 @@ static void an_encrypted_segment(void **state)
     (void)state;
     static const char message[] = "\x84\x0c\x03\x01\x23\x45\x67\x89\xab\xcd\xef\x01xx\xd2\xedxxxx";
     mem_set(mem, KEY, message, sizeof(message) - 1, NULL, 0);
-    uint64_t id = look_up(look_up(INODE_ROOT, "wal"), SEGMENT);
+    uint64_t id = mem_fs_look_up(mem_fs_look_up(INODE_ROOT, "wal"), SEGMENT);
     assert_attribute(id, "encrypted", "yes");
     assert_attribute(id, "codec", "openpgp+lzop");
     assert_attribute(id, "recipients", "0123456789ABCDEF");
@@ -152,7 +124,7 @@ static void foreign_names_are_answered_without_the_store(void **state)
     static const char *const names[] = {"security.capability", "system.posix_acl_access",
                                         "security.selinux", "trusted.x"};
     mem_archive_segment(mem, SEGMENT, MIB, 1);
-    uint64_t id = look_up(look_up(INODE_ROOT, "wal"), SEGMENT);
+    uint64_t id = mem_fs_look_up(mem_fs_look_up(INODE_ROOT, "wal"), SEGMENT);
     struct buf out = BUF_INIT(100);
     struct err err = ERR_INIT;
     mem_hang(mem, MEM_ANY);
@@ -169,7 +141,7 @@ static void a_store_that_does_not_answer_is_an_error(void **state)
 {
     (void)state;
     mem_archive_segment(mem, SEGMENT, MIB, 1);
-    uint64_t id = look_up(look_up(INODE_ROOT, "wal"), SEGMENT);
+    uint64_t id = mem_fs_look_up(mem_fs_look_up(INODE_ROOT, "wal"), SEGMENT);
     struct buf out = BUF_INIT(100);
     struct err err = ERR_INIT;
     mem_fail(mem, MEM_GET, 1, 1000, ERR_UNAVAILABLE);
@@ -186,7 +158,7 @@ static void a_frozen_object(void **state)
 {
     (void)state;
     mem_archive_segment(mem, SEGMENT, MIB, 1);
-    uint64_t id = look_up(look_up(INODE_ROOT, "wal"), SEGMENT);
+    uint64_t id = mem_fs_look_up(mem_fs_look_up(INODE_ROOT, "wal"), SEGMENT);
     mem_fail(mem, MEM_GET, 1, 1000, ERR_FROZEN);
     assert_attribute(id, "key", KEY);
     assert_non_null(get(id, "stored_size"));
@@ -200,7 +172,7 @@ static void what_is_only_staged_has_none(void **state)
     struct handle *h;
     struct err err = ERR_INIT;
     (void)state;
-    uint64_t wal = look_up(INODE_ROOT, "wal");
+    uint64_t wal = mem_fs_look_up(INODE_ROOT, "wal");
     assert_true(fs_create(fs, wal, ".temporary", O_WRONLY, 0600, 1, &e, &h, &endless, &err));
     assert_true(fs_write(fs, h, "12345", 5, 0, &endless, &err));
     assert_int_equal(count(e.id), 0);
@@ -217,7 +189,8 @@ static void backup_json_tells_of_the_sentinel(void **state)
     (void)state;
     static const char key[] = "basebackups_005/" BACKUP "_backup_stop_sentinel.json";
     mem_set(mem, key, "{}", 2, NULL, 0);
-    uint64_t id = look_up(look_up(look_up(INODE_ROOT, "basebackups"), BACKUP), "backup.json");
+    uint64_t id = mem_fs_look_up(mem_fs_look_up(mem_fs_look_up(INODE_ROOT, "basebackups"), BACKUP),
+                                 "backup.json");
     assert_attribute(id, "key", key);
     assert_attribute(id, "stored_size", "2");
     assert_attribute(id, "codec", "none");
