@@ -207,6 +207,32 @@ const char *fuse_env_mounted(const struct fuse_env *e)
     return found ? line : NULL;
 }
 
+/* ---- of one test ---- */
+
+struct fuse_env env;
+
+int fuse_store_only(void **state)
+{
+    (void)state;
+    fuse_env_store(&env);
+    return 0;
+}
+
+int fuse_begin(void **state)
+{
+    const struct fuse_env_config config = fuse_env_defaults();
+    (void)fuse_store_only(state);
+    fuse_env_mount(&env, &config);
+    return 0;
+}
+
+int fuse_end(void **state)
+{
+    (void)state;
+    fuse_env_end(&env);
+    return 0;
+}
+
 /* ---- users ---- */
 
 static void below(const struct fuse_env *e, char *out, size_t cap, const char *path)
@@ -268,9 +294,9 @@ void use_signal(const struct use *u, int signal_number)
         (void)syscall(SYS_pidfd_send_signal, u->pidfd, signal_number, NULL, 0);
 }
 
-int use_run(const struct fuse_env *e, const char *path, use_fn *fn)
+int use_run(const char *path, use_fn *fn)
 {
-    struct use *u = use_new(e, path, NULL);
+    struct use *u = use_new(&env, path, NULL);
     use_start(u, fn);
     int result = use_wait(u);
     uses_taken--;

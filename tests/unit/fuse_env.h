@@ -51,6 +51,16 @@ void fuse_env_end(struct fuse_env *e);
  * there. Does not touch the mount. */
 const char *fuse_env_mounted(const struct fuse_env *e);
 
+/* ---- of one test at a time ---- */
+
+extern struct fuse_env env;
+
+int fuse_store_only(void **state);
+int fuse_begin(void **state); /* mounted with the defaults */
+int fuse_end(void **state);
+#define FUSE_TEST(f) cmocka_unit_test_setup_teardown(f, fuse_begin, fuse_end)
+#define FUSE_TEST_STORE_ONLY(f) cmocka_unit_test_setup_teardown(f, fuse_store_only, fuse_end)
+
 /* ---- users ---- */
 
 #define USE_BYTES (2u << 20)
@@ -80,8 +90,8 @@ void use_start(struct use *u, use_fn *fn);
 int use_wait(struct use *u);
 bool use_ended(const struct use *u);
 void use_signal(const struct use *u, int signal_number);
-/* All of it at once. */
-int use_run(const struct fuse_env *e, const char *path, use_fn *fn);
+/* All of it at once, on env. */
+int use_run(const char *path, use_fn *fn);
 
 /* In FN: has come to STEP, and waits until it may go further. */
 void use_step(struct use *u, int step);

@@ -695,6 +695,17 @@ bool mem_holds(struct mem_store *m, struct openpgp *pgp, const char *name, const
     return same;
 }
 
+bool mem_holds_segment(struct mem_store *m, struct openpgp *pgp, const char *name, uint32_t size,
+                       unsigned seed)
+{
+    char *plain = malloc(size);
+    must(plain != NULL, "memory");
+    test_segment(plain, size, name, seed);
+    bool same = mem_holds(m, pgp, name, plain, size);
+    free(plain);
+    return same;
+}
+
 struct openpgp *test_plain_pgp(void)
 {
     struct err err = ERR_INIT;

@@ -72,6 +72,10 @@ void mem_archive_segment(struct mem_store *m, const char *name, uint32_t size, u
 bool mem_holds(struct mem_store *m, struct openpgp *pgp, const char *name, const void *plain,
                size_t n);
 
+/* The same for a segment made by test_segment. */
+bool mem_holds_segment(struct mem_store *m, struct openpgp *pgp, const char *name, uint32_t size,
+                       unsigned seed);
+
 /* openpgp_new without recipients. */
 struct openpgp *test_plain_pgp(void);
 

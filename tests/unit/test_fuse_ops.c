@@ -28,47 +28,13 @@
 #define BACKUP "base_000000010000000000000002_00000040"
 #define SENTINEL "basebackups_005/" BACKUP "_backup_stop_sentinel.json"
 
-static struct fuse_env env;
-
-static int store_only(void **state)
-{
-    (void)state;
-    fuse_env_store(&env);
-    return 0;
-}
-
-static void mount_it(bool soft, bool allow_delete)
-{
-    struct fuse_env_config config = fuse_env_defaults();
-    config.fs.hard = !soft;
-    config.fs.allow_delete = allow_delete;
-    fuse_env_mount(&env, &config);
-}
-
-static int begin(void **state)
-{
-    store_only(state);
-    mount_it(false, false);
-    return 0;
-}
-
 static int begin_soft(void **state)
 {
-    store_only(state);
-    mount_it(true, false);
+    struct fuse_env_config config = fuse_env_defaults();
+    config.fs.hard = false;
+    (void)fuse_store_only(state);
+    fuse_env_mount(&env, &config);
     return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    fuse_env_end(&env);
-    return 0;
-}
-
-static int run(const char *path, use_fn *fn)
-{
-    return use_run(&env, path, fn);
 }
 
 /* A user that has a segment of that name and seed in its hands. */
@@ -87,16 +53,6 @@ static int cp(const char *name, unsigned seed)
     struct use *u = with_segment(path, SEG, seed);
     use_start(u, use_write);
     return use_wait(u);
-}
-
-static bool holds(const char *name, unsigned seed)
-{
-    char *want = malloc(MIB);
-    assert_non_null(want);
-    test_segment(want, MIB, SEG, seed);
-    bool same = mem_holds(env.mem, env.pgp, name, want, MIB);
-    free(want);
-    return same;
 }
 
 static struct use *list(const char *path)
@@ -125,9 +81,9 @@ static void the_tree_is_listed(void **state)
     assert_int_equal(st->st_size, MIB);
     assert_int_equal(st->st_uid, getuid());
     assert_int_equal(st->st_nlink, 1);
-    assert_int_equal(run("wal/" SEG "x", use_stat), ENOENT);
-    assert_int_equal(run("nothing", use_stat), ENOENT);
-    assert_int_equal(run("wal/" SEG, use_list), ENOTDIR);
+    assert_int_equal(use_run("wal/" SEG "x", use_stat), ENOENT);
+    assert_int_equal(use_run("nothing", use_stat), ENOENT);
+    assert_int_equal(use_run("wal/" SEG, use_list), ENOTDIR);
 }
 
 /* More than one reply of the kernel's size holds, and more than one page of the store; each name
@@ -220,7 +176,7 @@ static void links_are_read(void **state)
     use_start(u, read_link);
     assert_int_equal(use_wait(u), 0);
     assert_string_equal(u->data, BACKUP);
-    assert_int_equal(run("wal", read_link), EINVAL);
+    assert_int_equal(use_run("wal", read_link), EINVAL);
 }
 
 /* ---- writing ---- */
@@ -229,10 +185,10 @@ static void a_close_publishes(void **state)
 {
     (void)state;
     assert_int_equal(cp(SEG, 1), 0);
-    assert_true(holds(SEG, 1));
+    assert_true(mem_holds_segment(env.mem, env.pgp, SEG, MIB, 1));
     assert_int_equal(cp(SEG, 1), 0); /* the same again */
     assert_int_equal(cp(SEG, 2), EEXIST);
-    assert_true(holds(SEG, 1));
+    assert_true(mem_holds_segment(env.mem, env.pgp, SEG, MIB, 1));
 }
 
 static int write_and_sync(struct use *u)
@@ -252,7 +208,7 @@ static void an_fsync_publishes(void **state)
     struct use *u = with_segment("wal/" SEG, SEG, 1);
     use_start(u, write_and_sync);
     use_await(u, 1); /* before it is closed */
-    assert_true(holds(SEG, 1));
+    assert_true(mem_holds_segment(env.mem, env.pgp, SEG, MIB, 1));
     use_allow(u, 1);
     assert_int_equal(use_wait(u), 0);
     u = with_segment("wal/" SEG, SEG, 1);
@@ -292,7 +248,7 @@ static void a_damaged_object_is_eio(void **state)
     coded[n / 2] ^= 1;
     mem_set(env.mem, KEY, coded, n, NULL, 0);
     free(coded);
-    assert_int_equal(run("wal/" SEG, use_read), EIO);
+    assert_int_equal(use_run("wal/" SEG, use_read), EIO);
 }
 
 /* Promise 4, soft: no answer is an error, never absence. */
@@ -304,13 +260,13 @@ static void no_answer_is_eio_when_soft(void **state)
     mem_archive_segment(env.mem, SEG, MIB, 1);
     for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
         mem_fail(env.mem, MEM_ANY, 1, 100000, codes[i]);
-        assert_int_equal(run("wal/" SEG, use_stat), EIO);
-        assert_int_equal(run("wal/" SEG, use_read), EIO);
-        assert_int_equal(run("wal", use_list), EIO);
+        assert_int_equal(use_run("wal/" SEG, use_stat), EIO);
+        assert_int_equal(use_run("wal/" SEG, use_read), EIO);
+        assert_int_equal(use_run("wal", use_list), EIO);
     }
     mem_heal(env.mem);
-    assert_int_equal(run("wal/" SEG, use_read), 0);
-    assert_int_equal(run("wal/" SEG2, use_read), ENOENT);
+    assert_int_equal(use_run("wal/" SEG, use_read), 0);
+    assert_int_equal(use_run("wal/" SEG2, use_read), ENOENT);
 }
 
 static void a_temporary_is_renamed(void **state)
@@ -322,15 +278,15 @@ static void a_temporary_is_renamed(void **state)
     struct use *u = use_new(&env, "wal/" TEMP, "wal/" SEG);
     use_start(u, use_rename);
     assert_int_equal(use_wait(u), 0);
-    assert_true(holds(SEG, 1));
-    assert_int_equal(run("wal/" TEMP, use_stat), ENOENT);
-    assert_int_equal(run("wal/" SEG, use_read), 0);
+    assert_true(mem_holds_segment(env.mem, env.pgp, SEG, MIB, 1));
+    assert_int_equal(use_run("wal/" TEMP, use_stat), ENOENT);
+    assert_int_equal(use_run("wal/" SEG, use_read), 0);
     assert_int_equal(cp(TEMP, 2), 0);
     u = use_new(&env, "wal/" TEMP, "wal/" SEG);
     use_start(u, use_rename);
     assert_int_equal(use_wait(u), EEXIST);
-    assert_true(holds(SEG, 1));
-    assert_int_equal(run("wal/" TEMP, use_unlink), 0);
+    assert_true(mem_holds_segment(env.mem, env.pgp, SEG, MIB, 1));
+    assert_int_equal(use_run("wal/" TEMP, use_unlink), 0);
     assert_string_equal(list("wal")->data, "d .\nd ..\n- " SEG "\n");
 }
 
@@ -357,7 +313,7 @@ static void flags_of_a_rename(void **state)
     u->flags = (int)RENAME_NOREPLACE;
     use_start(u, rename_flagged);
     assert_int_equal(use_wait(u), 0);
-    assert_true(holds(SEG, 1)); /* it replaced the other */
+    assert_true(mem_holds_segment(env.mem, env.pgp, SEG, MIB, 1)); /* it replaced the other */
 }
 
 static int change_attributes(struct use *u)
@@ -423,18 +379,18 @@ static void what_this_tree_has_not_is_refused(void **state)
     char longest[300] = "wal/";
     memset(longest + 4, 'x', 256);
     mem_archive_segment(env.mem, SEG, MIB, 1);
-    assert_int_equal(run("wal/" SEG, use_unlink), EPERM); /* promise 8 */
-    assert_true(holds(SEG, 1));
-    assert_int_equal(run("wal/" SEG2, use_unlink), ENOENT);
-    assert_int_equal(run("wal", remove_dir), EPERM);
-    assert_int_equal(run("wal/new", make_dir), EPERM);
-    assert_int_equal(run("wal/new", make_fifo), EPERM);
-    assert_int_equal(run("wal/new", make_link), EPERM);
-    assert_int_equal(run("new", make_dir), EPERM);
-    assert_int_equal(run("new", use_write), EPERM);
-    assert_int_equal(run("status/summary", use_write), EPERM);
-    assert_int_equal(run("status/summary", use_unlink), EPERM);
-    assert_int_equal(run(longest, use_stat), ENAMETOOLONG);
+    assert_int_equal(use_run("wal/" SEG, use_unlink), EPERM); /* promise 8 */
+    assert_true(mem_holds_segment(env.mem, env.pgp, SEG, MIB, 1));
+    assert_int_equal(use_run("wal/" SEG2, use_unlink), ENOENT);
+    assert_int_equal(use_run("wal", remove_dir), EPERM);
+    assert_int_equal(use_run("wal/new", make_dir), EPERM);
+    assert_int_equal(use_run("wal/new", make_fifo), EPERM);
+    assert_int_equal(use_run("wal/new", make_link), EPERM);
+    assert_int_equal(use_run("new", make_dir), EPERM);
+    assert_int_equal(use_run("new", use_write), EPERM);
+    assert_int_equal(use_run("status/summary", use_write), EPERM);
+    assert_int_equal(use_run("status/summary", use_unlink), EPERM);
+    assert_int_equal(use_run(longest, use_stat), ENAMETOOLONG);
     struct use *u = use_new(&env, "wal/" SEG, "wal/" SEG2);
     use_start(u, make_hard_link);
     assert_int_equal(use_wait(u), EPERM);
@@ -465,7 +421,7 @@ static int make_and_remove_dirs(struct use *u)
 static void directories_and_links_of_a_backup(void **state)
 {
     (void)state;
-    assert_int_equal(run("basebackups/night.partial", make_dir), 0);
+    assert_int_equal(use_run("basebackups/night.partial", make_dir), 0);
     struct use *u = use_new(&env, "basebackups/night.partial/a", "basebackups/night.partial/link");
     use_start(u, make_and_remove_dirs);
     assert_int_equal(use_wait(u), 0);
@@ -524,8 +480,8 @@ static void statfs_needs_no_store(void **state)
 {
     (void)state;
     mem_hang(env.mem, MEM_ANY);
-    assert_int_equal(run("", stat_fs), 0);
-    assert_int_equal(run("wal", stat_fs), 0);
+    assert_int_equal(use_run("", stat_fs), 0);
+    assert_int_equal(use_run("wal", stat_fs), 0);
 }
 
 static int sync_dir(struct use *u)
@@ -540,16 +496,16 @@ static int sync_dir(struct use *u)
 static void directories_are_synced(void **state)
 {
     (void)state;
-    assert_int_equal(run("wal", sync_dir), 0); /* basic_archive does */
-    assert_int_equal(run("", sync_dir), 0);
+    assert_int_equal(use_run("wal", sync_dir), 0); /* basic_archive does */
+    assert_int_equal(use_run("", sync_dir), 0);
 }
 
 /* As it would be written, not "//new". */
 static void the_log_names_the_path(void **state)
 {
     (void)state;
-    assert_int_equal(run("new", make_dir), EPERM);
-    assert_int_equal(run("wal/new", make_dir), EPERM);
+    assert_int_equal(use_run("new", make_dir), EPERM);
+    assert_int_equal(use_run("wal/new", make_dir), EPERM);
     struct use *u = use_new(&env, "status/log", NULL);
     use_start(u, use_read);
     assert_int_equal(use_wait(u), 0);
@@ -581,7 +537,7 @@ static void what_the_kernel_forgets_is_forgotten(void **state)
         assert_int_equal(use_wait(u), 0);
         ids[i] = u->st.st_ino;
         assert_true(is_known(ids[i]));
-        assert_int_equal(run(path, use_unlink), 0);
+        assert_int_equal(use_run(path, use_unlink), 0);
     }
     for (unsigned i = 0; i < 20; i++)
         for (unsigned tries = 0; is_known(ids[i]); tries++) {
@@ -590,31 +546,29 @@ static void what_the_kernel_forgets_is_forgotten(void **state)
         }
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(the_tree_is_listed),
-        T(long_listings_are_whole),
-        T(what_is_archived_is_read),
-        T(any_place_is_read),
-        T(links_are_read),
-        T(a_close_publishes),
-        T(an_fsync_publishes),
-        T(a_failure_is_the_closes),
-        T(a_damaged_object_is_eio),
-        cmocka_unit_test_setup_teardown(no_answer_is_eio_when_soft, begin_soft, end),
-        T(a_temporary_is_renamed),
-        T(flags_of_a_rename),
-        T(sizes_and_attributes_are_changed),
-        T(what_this_tree_has_not_is_refused),
-        T(directories_and_links_of_a_backup),
-        T(attributes_tell_of_the_object),
-        T(statfs_needs_no_store),
-        T(directories_are_synced),
-        T(the_log_names_the_path),
-        T(what_the_kernel_forgets_is_forgotten),
+        FUSE_TEST(the_tree_is_listed),
+        FUSE_TEST(long_listings_are_whole),
+        FUSE_TEST(what_is_archived_is_read),
+        FUSE_TEST(any_place_is_read),
+        FUSE_TEST(links_are_read),
+        FUSE_TEST(a_close_publishes),
+        FUSE_TEST(an_fsync_publishes),
+        FUSE_TEST(a_failure_is_the_closes),
+        FUSE_TEST(a_damaged_object_is_eio),
+        cmocka_unit_test_setup_teardown(no_answer_is_eio_when_soft, begin_soft, fuse_end),
+        FUSE_TEST(a_temporary_is_renamed),
+        FUSE_TEST(flags_of_a_rename),
+        FUSE_TEST(sizes_and_attributes_are_changed),
+        FUSE_TEST(what_this_tree_has_not_is_refused),
+        FUSE_TEST(directories_and_links_of_a_backup),
+        FUSE_TEST(attributes_tell_of_the_object),
+        FUSE_TEST(statfs_needs_no_store),
+        FUSE_TEST(directories_are_synced),
+        FUSE_TEST(the_log_names_the_path),
+        FUSE_TEST(what_the_kernel_forgets_is_forgotten),
     };
     return fuse_env_main(tests, sizeof(tests) / sizeof(tests[0]));
 }

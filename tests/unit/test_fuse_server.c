@@ -23,36 +23,6 @@
 #define SEG2 "000000010000000000000003"
 #define SEG3 "000000010000000000000004"
 
-static struct fuse_env env;
-
-static int begin(void **state)
-{
-    (void)state;
-    const struct fuse_env_config config = fuse_env_defaults();
-    fuse_env_store(&env);
-    fuse_env_mount(&env, &config);
-    return 0;
-}
-
-static int store_only(void **state)
-{
-    (void)state;
-    fuse_env_store(&env);
-    return 0;
-}
-
-static int end(void **state)
-{
-    (void)state;
-    fuse_env_end(&env);
-    return 0;
-}
-
-static int run(const char *path, use_fn *fn)
-{
-    return use_run(&env, path, fn);
-}
-
 /* Until so many calls hang in the store. */
 static void await_hanging(unsigned n)
 {
@@ -92,12 +62,7 @@ static struct use *hanging_writer(use_fn *fn)
 
 static bool is_archived(void)
 {
-    char *want = malloc(MIB);
-    assert_non_null(want);
-    test_segment(want, MIB, SEG, 1);
-    bool same = mem_holds(env.mem, env.pgp, SEG, want, MIB);
-    free(want);
-    return same;
+    return mem_holds_segment(env.mem, env.pgp, SEG, MIB, 1);
 }
 
 /* ---- the mount itself ---- */
@@ -123,8 +88,8 @@ static void the_mount_is_as_it_was_asked_for(void **state)
         if (at == NULL || at > type)
             fail_msg("not %s: %s", flags[i], line);
     }
-    assert_int_equal(run("", use_stat), 0);
-    assert_int_equal(run("wal/" SEG, use_write), EROFS);
+    assert_int_equal(use_run("", use_stat), 0);
+    assert_int_equal(use_run("wal/" SEG, use_write), EROFS);
 }
 
 static void it_is_private_and_writable_by_default(void **state)
@@ -183,7 +148,7 @@ static void a_mount_that_was_made_by_another(void **state)
     (void)snprintf(name, sizeof(name), "/dev/fd/%d", fd);
     config.server.mountpoint = name;
     fuse_env_mount(&env, &config);
-    assert_int_equal(run("wal", use_list), 0);
+    assert_int_equal(use_run("wal", use_list), 0);
     fuse_server_stop(env.server);
     fuse_env_join(&env);
     assert_non_null(fuse_env_mounted(&env));
@@ -207,11 +172,11 @@ static void a_hung_store_leaves_the_rest_working(void **state)
         waiting[i] = start(path, use_read);
         await_hanging(i < 6 ? i + 1 : 6); /* both direct threads, then the pool's */
     }
-    assert_int_equal(run("", use_list), 0);
-    assert_int_equal(run("status", use_list), 0);
-    assert_int_equal(run("status/summary", use_read), 0);
-    assert_int_equal(run("status/metrics", use_read), 0);
-    assert_int_equal(run("status/log", use_stat), 0);
+    assert_int_equal(use_run("", use_list), 0);
+    assert_int_equal(use_run("status", use_list), 0);
+    assert_int_equal(use_run("status/summary", use_read), 0);
+    assert_int_equal(use_run("status/metrics", use_read), 0);
+    assert_int_equal(use_run("status/log", use_stat), 0);
     for (unsigned i = 0; i < 12; i++)
         assert_false(use_ended(waiting[i]));
     mem_heal(env.mem);
@@ -238,11 +203,11 @@ static void cached_reads_go_on_during_an_outage(void **state)
 {
     (void)state;
     mem_archive_segment(env.mem, SEG, MIB, 1);
-    assert_int_equal(run("wal/" SEG, use_read), 0);
+    assert_int_equal(use_run("wal/" SEG, use_read), 0);
     mem_hang(env.mem, MEM_ANY);
     struct use *waiting = start("wal/" SEG2, use_read);
     await_hanging(1);
-    assert_int_equal(run("wal/" SEG, use_read), 0);
+    assert_int_equal(use_run("wal/" SEG, use_read), 0);
     assert_false(use_ended(waiting));
 }
 
@@ -287,7 +252,7 @@ static void a_signal_ends_what_waits(void **state)
                  {"wal/" SEG, MEM_GET, read_interruptibly},   /* an open */
                  {"wal", MEM_LIST, list_interruptibly}};
     mem_archive_segment(env.mem, SEG2, MIB, 1);
-    assert_int_equal(run("wal/" SEG2, use_read), 0); /* the size of segments is known */
+    assert_int_equal(use_run("wal/" SEG2, use_read), 0); /* the size of segments is known */
     mem_archive_segment(env.mem, SEG, MIB, 1);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         await_none(); /* what the one before has given up */
@@ -317,8 +282,8 @@ static void a_handled_signal_leaves_a_close_alone(void **state)
     (void)state;
     struct use *u = hanging_writer(write_interruptibly);
     use_signal(u, SIGINT);
-    assert_int_equal(run("status", use_list), 0); /* which comes behind the interrupt */
-    assert_int_equal(run("wal", use_list), 0);
+    assert_int_equal(use_run("status", use_list), 0); /* which comes behind the interrupt */
+    assert_int_equal(use_run("wal", use_list), 0);
     assert_false(use_ended(u));
     mem_heal(env.mem);
     assert_int_equal(use_wait(u), 0);
@@ -329,9 +294,9 @@ static void a_handled_signal_leaves_a_close_alone(void **state)
  * come. */
 static void await_absent(const char *path)
 {
-    for (unsigned i = 0; run(path, use_stat) == 0; i++)
+    for (unsigned i = 0; use_run(path, use_stat) == 0; i++)
         assert_true(i < USE_PATIENCE_MS);
-    assert_int_equal(run(path, use_stat), ENOENT);
+    assert_int_equal(use_run(path, use_stat), ENOENT);
 }
 
 /* ... and who is killed does not hold the mount up. */
@@ -383,7 +348,7 @@ static void who_fails_publishes_nothing(void **state)
 static void stopped_while_nothing_goes_on(void **state)
 {
     (void)state;
-    assert_int_equal(run("wal", use_list), 0);
+    assert_int_equal(use_run("wal", use_list), 0);
     fuse_server_stop(env.server);
     assert_null(fuse_env_mounted(&env));
     fuse_env_join(&env);
@@ -452,7 +417,7 @@ static void an_archiving_that_does_not_finish_is_given_up(void **state)
 static void unmounted_by_another(void **state)
 {
     (void)state;
-    assert_int_equal(run("wal", use_list), 0);
+    assert_int_equal(use_run("wal", use_list), 0);
     assert_int_equal(umount2(env.dir, 0), 0);
     fuse_env_join(&env);
     assert_null(fuse_env_mounted(&env));
@@ -495,32 +460,29 @@ static void aborted(void **state)
         assert_int_equal(umount2(env.dir, MNT_DETACH), 0);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
-#define S(f) cmocka_unit_test_setup_teardown(f, store_only, end)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        S(the_mount_is_as_it_was_asked_for),
-        T(it_is_private_and_writable_by_default),
-        S(what_cannot_be_mounted_on_is_said),
-        S(freed_before_it_runs),
-        S(a_mount_that_was_made_by_another),
-        S(a_hung_store_leaves_the_rest_working),
-        T(lookups_in_one_directory_do_not_wait_for_each_other),
-        T(cached_reads_go_on_during_an_outage),
-        T(a_signal_ends_what_waits),
-        T(a_kill_ends_what_waits),
-        T(a_handled_signal_leaves_a_close_alone),
-        T(a_killed_writers_close_ends),
-        T(who_fails_publishes_nothing),
-        T(stopped_while_nothing_goes_on),
-        T(readers_are_cancelled_at_the_end),
-        T(an_archiving_may_finish),
-        S(an_archiving_that_does_not_finish_is_given_up),
-        T(unmounted_by_another),
-        T(detached_while_it_is_used),
-        T(aborted),
+        FUSE_TEST_STORE_ONLY(the_mount_is_as_it_was_asked_for),
+        FUSE_TEST(it_is_private_and_writable_by_default),
+        FUSE_TEST_STORE_ONLY(what_cannot_be_mounted_on_is_said),
+        FUSE_TEST_STORE_ONLY(freed_before_it_runs),
+        FUSE_TEST_STORE_ONLY(a_mount_that_was_made_by_another),
+        FUSE_TEST_STORE_ONLY(a_hung_store_leaves_the_rest_working),
+        FUSE_TEST(lookups_in_one_directory_do_not_wait_for_each_other),
+        FUSE_TEST(cached_reads_go_on_during_an_outage),
+        FUSE_TEST(a_signal_ends_what_waits),
+        FUSE_TEST(a_kill_ends_what_waits),
+        FUSE_TEST(a_handled_signal_leaves_a_close_alone),
+        FUSE_TEST(a_killed_writers_close_ends),
+        FUSE_TEST(who_fails_publishes_nothing),
+        FUSE_TEST(stopped_while_nothing_goes_on),
+        FUSE_TEST(readers_are_cancelled_at_the_end),
+        FUSE_TEST(an_archiving_may_finish),
+        FUSE_TEST_STORE_ONLY(an_archiving_that_does_not_finish_is_given_up),
+        FUSE_TEST(unmounted_by_another),
+        FUSE_TEST(detached_while_it_is_used),
+        FUSE_TEST(aborted),
     };
     return fuse_env_main(tests, sizeof(tests) / sizeof(tests[0]));
 }
