@@ -293,6 +293,21 @@ static void count_index(void *arg, const char *op, const char *key)
         (void)usleep(1000);
 }
 
+/* A backup whose index is not loaded yet. */
+static void begin_with(struct index_reads *reads)
+{
+    bfs_begin("label");
+    bfs_must_back_up("x");
+    bfs_unmount(true);
+    fault_set_hook(bfs.env.faults, count_index, reads);
+}
+
+static void end_reads(void)
+{
+    fault_set_hook(bfs.env.faults, NULL, NULL);
+    bfs_end();
+}
+
 static void *walk_in(void *arg)
 {
     struct err err = ERR_INIT;
@@ -313,10 +328,7 @@ static void it_is_loaded_once_however_many_ask(void **state)
     pthread_t threads[8];
     void *result;
     (void)state;
-    bfs_begin("label");
-    bfs_must_back_up("x");
-    bfs_unmount(true);
-    fault_set_hook(bfs.env.faults, count_index, &reads);
+    begin_with(&reads);
     for (size_t i = 0; i < 8; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, walk_in, &reads), 0);
     for (unsigned i = 0; !reads.held; i++) {
@@ -330,8 +342,7 @@ static void it_is_loaded_once_however_many_ask(void **state)
         assert_ptr_equal(result, &reads);
     }
     assert_int_equal(reads.count, 1);
-    fault_set_hook(bfs.env.faults, NULL, NULL);
-    bfs_end();
+    end_reads();
 }
 
 /* Who waits for an index can be interrupted; the others go on. */
@@ -343,10 +354,7 @@ static void who_waits_for_it_can_be_interrupted(void **state)
     struct fs_entry e;
     void *result;
     (void)state;
-    bfs_begin("label");
-    bfs_must_back_up("x");
-    bfs_unmount(true);
-    fault_set_hook(bfs.env.faults, count_index, &reads);
+    begin_with(&reads);
     uint64_t data = bfs_walk(bfs.top, NAME "/pgdata"); /* looking does not wait for it for long */
     assert_int_not_equal(data, 0);
     assert_int_equal(pthread_create(&thread, NULL, walk_in, &reads), 0);
@@ -359,8 +367,7 @@ static void who_waits_for_it_can_be_interrupted(void **state)
     reads.hold = false;
     assert_int_equal(pthread_join(thread, &result), 0);
     assert_ptr_equal(result, &reads);
-    fault_set_hook(bfs.env.faults, NULL, NULL);
-    bfs_end();
+    end_reads();
 }
 
 /* A failure of the moment is not remembered. */
