@@ -66,6 +66,13 @@ void backup_env_begin(struct backup_env *e, const char *words, const struct test
                                            .call = &env_forever};
 }
 
+void backup_env_begin_tars(struct backup_env *e)
+{
+    backup_env_begin(e, "label", NULL, NULL, 2);
+    backup_env_run(e, "tar -C cluster -cf label.tar . && "
+                      "tar -C cluster --exclude ./backup_label -cf stopped.tar .");
+}
+
 void backup_env_end(struct backup_env *e)
 {
     assert_int_equal(fault_uploads_open(e->faults), 0);

@@ -26,6 +26,9 @@ struct backup_env {
  */
 void backup_env_begin(struct backup_env *e, const char *words, const struct test_home *home,
                       const char *recipient, unsigned max_processes);
+/* Nothing is encrypted, and there are two tar files of a cluster with a backup_label: label.tar, as
+ * it is, and stopped.tar, without the label. */
+void backup_env_begin_tars(struct backup_env *e);
 void backup_env_end(struct backup_env *e);
 
 /* Runs a shell command in e->dir; asserts that it succeeds. */

@@ -112,30 +112,30 @@ void store_env_begin(struct store_env *env, enum store_kind kind)
         fail_msg("no store: %s", err.text);
 }
 
-static void remove_all(struct store *store)
+static bool remove_page(void *arg, const struct store_page *page, struct err *err)
 {
-    const struct call call = CALL_INIT;
-    struct store_list list = {.prefix = ""};
-    for (;;) {
-        struct store_page page;
-        struct err err = ERR_INIT;
-        if (!store->ops->list(store, &list, &page, &call, &err)) {
-            print_error("cleaning up: %s\n", err.text);
-            return;
-        }
-        const char **keys = calloc(page.count + 1, sizeof(*keys));
-        for (size_t i = 0; keys != NULL && i < page.count; i++)
-            keys[i] = page.entries[i].key;
-        bool more = page.more;
-        if (keys == NULL || !store->ops->remove(store, keys, page.count, &call, &err)) {
-            print_error("cleaning up: %s\n", err.text);
-            more = false;
-        }
-        free(keys);
-        store_page_free(&page);
-        if (!more)
-            return;
-    }
+    struct store *store = arg;
+    const char **keys = calloc(page->count + 1, sizeof(*keys));
+    if (keys == NULL)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < page->count; i++)
+        keys[i] = page->entries[i].key;
+    bool ok = store->ops->remove(store, keys, page->count, &env_forever, err);
+    free(keys);
+    return ok;
+}
+
+bool env_empty(struct store *store, struct err *err)
+{
+    const struct store_list all = {.prefix = ""};
+    return store_list_each(store, &all, remove_page, store, &env_forever, err);
+}
+
+static void clean_up(struct store *store)
+{
+    struct err err = ERR_INIT;
+    if (!env_empty(store, &err))
+        print_error("cleaning up: %s\n", err.text);
 }
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -157,7 +157,7 @@ void store_env_end(struct store_env *env)
     if (env->store == NULL)
         return;
     if (env->kind != STORE_DIRECTORY)
-        remove_all(env->store);
+        clean_up(env->store);
     env->store->ops->free(env->store);
     env->store = NULL;
     if (env->dir[0] != '\0')

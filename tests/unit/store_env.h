@@ -105,6 +105,9 @@ void env_put(struct store *store, const char *key, const void *data, size_t n);
 /* All bytes of KEY in malloc'ed memory. */
 char *env_get(struct store *store, const char *key, size_t *n);
 
+/* Removes all that is stored. */
+bool env_empty(struct store *store, struct err *err);
+
 /* N pseudo-random bytes from SEED, malloc'ed. */
 char *env_bytes(size_t n, unsigned seed);
 

@@ -20,9 +20,7 @@ static struct backup_env env;
 static int set_up(void **state)
 {
     (void)state;
-    backup_env_begin(&env, "label", NULL, NULL, 2);
-    backup_env_run(&env, "tar -C cluster -cf label.tar . && "
-                         "tar -C cluster --exclude ./backup_label -cf stopped.tar .");
+    backup_env_begin_tars(&env);
     return 0;
 }
 
@@ -33,23 +31,10 @@ static int tear_down(void **state)
     return 0;
 }
 
-static bool remove_page(void *arg, const struct store_page *page, struct err *err)
-{
-    struct store *s = arg;
-    for (size_t i = 0; i < page->count; i++) {
-        const char *key = page->entries[i].key;
-        if (!s->ops->remove(s, &key, 1, &env_forever, err))
-            return false;
-    }
-    return true;
-}
-
 static void empty_the_store(void)
 {
     struct err err = ERR_INIT;
-    struct store *s = env.files.store;
-    const struct store_list all = {.prefix = BACKUP_PREFIX};
-    assert_ok(store_list_each(s, &all, remove_page, s, &env_forever, &err), &err);
+    assert_ok(env_empty(env.files.store, &err), &err);
     assert_int_equal(backup_env_count(&env), 0);
 }
 
