@@ -128,15 +128,11 @@ static void fill_tree(struct fs *fs, const struct node *node, const struct backu
     out->attr.st_atim = out->attr.st_ctim = out->attr.st_mtim;
 }
 
-/* After a lookup has found NODE. */
+/* After a lookup has found NODE, whose reference is taken over. */
 static bool give_entry(struct fs *fs, struct node *node, struct fs_entry *out,
                        const struct call *call, struct err *err)
 {
-    if (node == NULL)
-        return false;
-    bool ok = node->ops->getattr(fs, node, out, call, err);
-    if (ok)
-        node_add_lookup(fs->inodes, node);
+    bool ok = node != NULL && node_give(fs, node, out, call, err);
     node_unref(fs->inodes, node);
     return ok;
 }

@@ -154,16 +154,6 @@ static struct node *obtain_incomplete(struct fs *fs, struct node *dir, const cha
 
 /* ---- the directory ---- */
 
-static bool dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
-                        const struct call *call, struct err *err)
-{
-    (void)call;
-    (void)err;
-    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
-    out->valid_s = FIXED_VALID_S;
-    return true;
-}
-
 /* A name is a backup's, or a link's. NULL with ERR_ABSENT when it is neither. */
 static struct node *find(struct fs *fs, struct node *dir, const char *name, int64_t max_age_ms,
                          const struct call *call, struct err *err)
@@ -214,11 +204,7 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
         node = find(fs, dir, name, CATALOG_MAX_AGE_MS, &bounded, err);
     if (node == NULL && err->code == ERR_ABSENT) /* it may just have been completed elsewhere */
         node = find(fs, dir, name, 0, &bounded, err);
-    if (node == NULL)
-        return false;
-    bool ok = node->ops->getattr(fs, node, out, call, err);
-    if (ok)
-        node_add_lookup(fs->inodes, node);
+    bool ok = node != NULL && node_give(fs, node, out, call, err);
     node_unref(fs->inodes, node);
     return ok;
 }
@@ -300,7 +286,7 @@ static bool dir_rmdir(struct fs *fs, struct node *dir, const char *name, const s
     return backups_remove(fs, name, call, err);
 }
 
-static const struct node_ops dir_ops = {.getattr = dir_getattr,
+static const struct node_ops dir_ops = {.getattr = fixed_dir_getattr,
                                         .lookup = dir_lookup,
                                         .list = dir_list,
                                         .mkdir = new_backup_mkdir,

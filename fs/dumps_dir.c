@@ -54,11 +54,10 @@ static struct node *find_local(struct fs *fs, struct node *dir, const char *name
 static bool dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
                         const struct call *call, struct err *err)
 {
-    (void)call;
-    (void)err;
-    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
-    out->valid_s = node == fs->dumps->top ? FIXED_VALID_S : DUMP_VALID_S;
-    return true;
+    bool ok = fixed_dir_getattr(fs, node, out, call, err);
+    if (node != fs->dumps->top)
+        out->valid_s = DUMP_VALID_S;
+    return ok;
 }
 
 static struct node *obtain_dir(struct fs *fs, struct node *dir, const char *name, struct err *err)
@@ -70,15 +69,6 @@ static struct node *obtain_dir(struct fs *fs, struct node *dir, const char *name
         node_unlink(fs->inodes, node); /* a file that another host has deleted */
         node_unref(fs->inodes, node);
     }
-}
-
-static bool give(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
-                 struct err *err)
-{
-    bool ok = node->ops->getattr(fs, node, out, call, err);
-    if (ok)
-        node_add_lookup(fs->inodes, node);
-    return ok;
 }
 
 /* The node of NAME, with a reference; NULL with ERR_ABSENT when there is none. */
@@ -115,7 +105,7 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
 {
     (void)pid;
     struct node *node = find(fs, dir, name, call, err);
-    bool ok = node != NULL && give(fs, node, out, call, err);
+    bool ok = node != NULL && node_give(fs, node, out, call, err);
     node_unref(fs->inodes, node);
     return ok;
 }
@@ -261,7 +251,7 @@ static bool dir_create(struct fs *fs, struct node *dir, const char *name, int fl
         if (!ok)
             dump_end_writing(fs, node);
     }
-    ok = ok && give(fs, node, out, call, err);
+    ok = ok && node_give(fs, node, out, call, err);
     node_unref(fs->inodes, node);
     return ok;
 }
@@ -279,7 +269,7 @@ static bool dir_mkdir(struct fs *fs, struct node *dir, const char *name, mode_t 
         return err_set(err, ERR_EXISTS, "dumps/%.200s exists", path);
     }
     node = obtain_dir(fs, dir, name, err);
-    bool ok = node != NULL && dumps_keep(fs, node, err) && give(fs, node, out, call, err);
+    bool ok = node != NULL && dumps_keep(fs, node, err) && node_give(fs, node, out, call, err);
     node_unref(fs->inodes, node);
     return ok;
 }

@@ -25,16 +25,6 @@ static bool refuse(struct err *err, const char *what)
 
 /* ---- the root ---- */
 
-static bool root_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
-                         const struct call *call, struct err *err)
-{
-    (void)call;
-    (void)err;
-    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
-    out->valid_s = FIXED_VALID_S;
-    return true;
-}
-
 static bool root_lookup(struct fs *fs, struct node *dir, const char *name, pid_t pid,
                         struct fs_entry *out, const struct call *call, struct err *err)
 {
@@ -47,10 +37,7 @@ static bool root_lookup(struct fs *fs, struct node *dir, const char *name, pid_t
                                                            : NULL;
     if (node == NULL)
         return err_set(err, ERR_ABSENT, "%s: the archive has no such directory", name);
-    if (!node->ops->getattr(fs, node, out, call, err))
-        return false;
-    node_add_lookup(fs->inodes, node);
-    return true;
+    return node_give(fs, node, out, call, err);
 }
 
 static bool root_list(struct fs *fs, struct dir *dir, const struct call *call, struct err *err)
@@ -65,7 +52,7 @@ static bool root_list(struct fs *fs, struct dir *dir, const struct call *call, s
 }
 
 static const struct node_ops root_ops = {
-    .getattr = root_getattr, .lookup = root_lookup, .list = root_list};
+    .getattr = fixed_dir_getattr, .lookup = root_lookup, .list = root_list};
 
 /* ---- damage ---- */
 
@@ -226,6 +213,25 @@ void attr_fill(const struct fs *fs, const struct node *node, mode_t type, uint64
     out->attr.st_blocks = (blkcnt_t)((size + 511) / 512);
     out->attr.st_blksize = IO_BYTES;
     out->attr.st_mtim.tv_sec = out->attr.st_atim.tv_sec = out->attr.st_ctim.tv_sec = mtime_s;
+}
+
+bool fixed_dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
+                       const struct call *call, struct err *err)
+{
+    (void)call;
+    (void)err;
+    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
+    out->valid_s = FIXED_VALID_S;
+    return true;
+}
+
+bool node_give(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
+               struct err *err)
+{
+    bool ok = node->ops->getattr(fs, node, out, call, err);
+    if (ok)
+        node_add_lookup(fs->inodes, node);
+    return ok;
 }
 
 bool dir_add(struct dir *dir, const char *name, mode_t type, const uint64_t *size, int64_t mtime_s,

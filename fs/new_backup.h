@@ -115,9 +115,6 @@ bool new_node_keep(struct new_backup *nb, struct node *node, struct handle *h, s
  * when it had none. */
 struct node *new_node_take_out(struct new_backup *nb, struct node *node);
 void new_node_forget(struct new_backup *nb, struct node *node);
-/* Its attributes, for a reply that counts a lookup. */
-bool new_node_give(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
-                   struct err *err);
 bool new_node_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
                       const struct call *call, struct err *err);
 bool new_node_setattr(struct fs *fs, struct node *node, const struct fs_setattr *set,

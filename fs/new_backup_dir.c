@@ -38,7 +38,7 @@ static bool new_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
 {
     (void)pid;
     struct node *node = child(backup_of(dir), dir, name, err);
-    bool ok = node != NULL && new_node_give(fs, node, out, call, err);
+    bool ok = node != NULL && node_give(fs, node, out, call, err);
     node_unref(fs->inodes, node);
     return ok;
 }
@@ -135,7 +135,7 @@ static bool new_create(struct fs *fs, struct node *dir, const char *name, int fl
         new_handle_drop(fs, *handle);
         new_node_forget(nb, node);
     }
-    ok = ok && new_node_give(fs, node, out, call, err); /* which cannot fail */
+    ok = ok && node_give(fs, node, out, call, err); /* which cannot fail */
     node_unref(fs->inodes, node);
     return ok || new_backup_lacks(nb, err);
 }
@@ -196,7 +196,7 @@ static bool make_entry(struct fs *fs, struct node *dir, const char *name,
         f->link = strdup(target);
         ok = f->link != NULL || err_set(err, ERR_NO_MEMORY, "out of memory");
     }
-    ok = ok && new_node_keep(nb, node, NULL, err) && new_node_give(fs, node, out, call, err);
+    ok = ok && new_node_keep(nb, node, NULL, err) && node_give(fs, node, out, call, err);
     if (!ok)
         new_node_forget(nb, node);
     node_unref(fs->inodes, node);

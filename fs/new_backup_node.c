@@ -194,12 +194,3 @@ bool new_node_setattr(struct fs *fs, struct node *node, const struct fs_setattr 
     pthread_mutex_unlock(&f->backup->lock);
     return ok && new_node_getattr(fs, node, out, call, err);
 }
-
-bool new_node_give(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
-                   struct err *err)
-{
-    bool ok = new_node_getattr(fs, node, out, call, err);
-    if (ok)
-        node_add_lookup(fs->inodes, node);
-    return ok;
-}

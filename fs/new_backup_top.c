@@ -68,7 +68,7 @@ bool new_backup_mkdir(struct fs *fs, struct node *backups, const char *name, mod
     nb->next = fs->new_backups;
     fs->new_backups = nb;
     pthread_mutex_unlock(&fs->new_backups_lock);
-    return new_node_give(fs, node, out, call, err);
+    return node_give(fs, node, out, call, err);
 }
 
 struct node *new_backup_find(struct fs *fs, struct node *backups, const char *name)

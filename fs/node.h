@@ -150,6 +150,13 @@ void attr_fill(const struct fs *fs, const struct node *node, mode_t type, uint64
 #define ENTRY_VALID_S 30.0
 /* Directories that always exist. */
 #define FIXED_VALID_S 3600.0
+/* The attributes of one. */
+bool fixed_dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
+                       const struct call *call, struct err *err);
+
+/* What a look-up that has found NODE answers: its attributes, and it is looked up once more. */
+bool node_give(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
+               struct err *err);
 
 /* The size of reads and writes that programs should use. */
 #define IO_BYTES (512u << 10)

@@ -203,12 +203,9 @@ static const struct node_template file_template = {.ops = &file_ops};
 static bool dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
                         const struct call *call, struct err *err)
 {
-    (void)call;
-    (void)err;
-    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
+    bool ok = fixed_dir_getattr(fs, node, out, call, err);
     out->attr.st_mode = S_IFDIR | 0500;
-    out->valid_s = FIXED_VALID_S;
-    return true;
+    return ok;
 }
 
 static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t pid,

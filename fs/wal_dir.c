@@ -94,16 +94,6 @@ size_t wal_dir_kept(struct fs *fs, struct node **out, size_t cap)
     return n;
 }
 
-static bool dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
-                        const struct call *call, struct err *err)
-{
-    (void)call;
-    (void)err;
-    attr_fill(fs, node, S_IFDIR, 0, fs->started_s, out);
-    out->valid_s = FIXED_VALID_S;
-    return true;
-}
-
 /* ---- looking up ---- */
 
 static void note_absence(struct wal_dir *d, const char *name, pid_t pid)
@@ -563,7 +553,7 @@ static bool dir_rename(struct fs *fs, struct node *dir, const char *name, const 
     return ok;
 }
 
-static const struct node_ops wal_dir_ops = {.getattr = dir_getattr,
+static const struct node_ops wal_dir_ops = {.getattr = fixed_dir_getattr,
                                             .lookup = dir_lookup,
                                             .list = dir_list,
                                             .entry_of_item = entry_of_item,
