@@ -9,18 +9,9 @@
 #include <string.h>
 
 #include "core/buf.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
+#include "own_malloc.h"
 
 static volatile bool no_memory; /* volatile: the compiler knows that realloc reads none */
-static volatile bool own_malloc_called;
 
 /* What is freed with something else than zeros in it, of the memory that is watched. */
 static volatile const char *watched;
@@ -52,6 +43,7 @@ static void look(volatile const char *p)
 
 void free(void *p)
 {
+    own_malloc_called = true;
     look(p);
     __libc_free(p);
 }
@@ -63,16 +55,6 @@ void *realloc(void *p, size_t n)
     return no_memory ? NULL : __libc_realloc(p, n);
 }
 #endif
-
-/* Not with sanitizers and under valgrind, which have theirs. */
-static bool own_malloc_is_used(void)
-{
-    own_malloc_called = false;
-    struct buf b = BUF_INIT(10);
-    (void)buf_puts(&b, "x");
-    buf_free(&b);
-    return own_malloc_called;
-}
 
 static void test_empty(void **state)
 {

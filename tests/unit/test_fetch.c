@@ -21,9 +21,9 @@
 #include "fs/fetch.h"
 #include "gpg_home.h"
 #include "mem_store.h"
+#include "wait_for.h"
 
 #define MIB (1u << 20)
-#define LIMIT_MS 60000
 
 static struct mem_store *mem;
 static struct openpgp *pgp;
@@ -121,15 +121,6 @@ static bool is_cached(unsigned i)
     plain_unref(p);
     return cached;
 }
-
-#define WAIT_FOR(condition)                            \
-    do {                                               \
-        int64_t begun_ = now_ms();                     \
-        while (!(condition)) {                         \
-            assert_true(now_ms() - begun_ < LIMIT_MS); \
-            cancel_sleep_ms(NULL, 2);                  \
-        }                                              \
-    } while (0)
 
 /* ---- one fetch ---- */
 

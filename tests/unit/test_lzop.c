@@ -22,6 +22,7 @@
 #include "core/buf.h"
 #include "core/lzop.h"
 #include "core/lzop_format.h"
+#include "own_malloc.h"
 
 #define FIXTURES "tests/fixtures/lzop/"
 #define MAX_BYTES ((size_t)128 << 20)
@@ -30,21 +31,11 @@
 static char dir[256];
 static uint64_t rng_state;
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
-
 /* ---- allocations: failing the Nth, and how many bytes are held ---- */
 
 /* So many allocations of this thread from now on succeed; -1: all. Volatile, because the compiler
  * knows that malloc reads no variable. */
 static __thread volatile long fail_in = -1;
-static volatile bool own_malloc_called;
 
 #ifndef SANITIZED
 void *__libc_malloc(size_t n);
@@ -77,15 +68,6 @@ void *realloc(void *p, size_t n)
     return alloc_fails() ? NULL : __libc_realloc(p, n);
 }
 #endif
-
-/* Not with sanitizers and under valgrind, which have theirs. */
-static bool own_malloc_is_used(void)
-{
-    own_malloc_called = false;
-    char *volatile p = strdup("x"); /* libc's call: one from here might be inlined */
-    free(p);
-    return own_malloc_called;
-}
 
 size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
 

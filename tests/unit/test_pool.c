@@ -13,17 +13,7 @@
 
 #include "core/call.h"
 #include "core/pool.h"
-
-#define LIMIT_MS 60000
-
-#define WAIT_FOR(condition)                            \
-    do {                                               \
-        int64_t begun_ = now_ms();                     \
-        while (!(condition)) {                         \
-            assert_true(now_ms() - begun_ < LIMIT_MS); \
-            cancel_sleep_ms(NULL, 2);                  \
-        }                                              \
-    } while (0)
+#include "wait_for.h"
 
 static struct pool *new_pool(unsigned max_threads, uint32_t idle_ms)
 {

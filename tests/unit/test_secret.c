@@ -15,22 +15,13 @@
 #include <unistd.h>
 
 #include "core/secret.h"
+#include "own_malloc.h"
 
 #define MARK "hunter2-the-secret"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
 
 /* Looks for the secret in everything that is freed. */
 static volatile bool watching, no_memory; /* volatile: the compiler knows that malloc reads none */
 static volatile int frees, leaks;
-static volatile bool own_malloc_called;
 
 #ifndef SANITIZED
 void *__libc_malloc(size_t n);
@@ -52,15 +43,6 @@ void free(void *p)
     __libc_free(p);
 }
 #endif
-
-/* Not with sanitizers and under valgrind, which have theirs. */
-static bool own_malloc_is_used(void)
-{
-    own_malloc_called = false;
-    char *volatile p = strdup("x"); /* libc's call: one from here might be inlined */
-    free(p);
-    return own_malloc_called;
-}
 
 static char dir[256];
 

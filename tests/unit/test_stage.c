@@ -19,10 +19,10 @@
 #include "fs/stage.h"
 #include "gpg_home.h"
 #include "mem_store.h"
+#include "wait_for.h"
 
 #define KIB 1024u
 #define MIB (1024u * KIB)
-#define LIMIT_MS 60000
 
 static struct pool *pool;
 static struct openpgp *plain_pgp;
@@ -133,15 +133,6 @@ static void check_code(struct stage *s, const char *data, size_t n)
     assert_true(is_code_of(plain_pgp, c, data, n));
     coded_unref(c);
 }
-
-#define WAIT_FOR(condition)                            \
-    do {                                               \
-        int64_t begun_ = now_ms();                     \
-        while (!(condition)) {                         \
-            assert_true(now_ms() - begun_ < LIMIT_MS); \
-            cancel_sleep_ms(NULL, 2);                  \
-        }                                              \
-    } while (0)
 
 /* A stage has one descriptor, its live coder has another. */
 static void wait_for_fds(size_t n)

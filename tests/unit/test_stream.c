@@ -14,18 +14,9 @@
 
 #include "core/buf.h"
 #include "core/stream.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#endif
+#include "own_malloc.h"
 
 static __thread volatile bool no_memory; /* volatile: the compiler knows that malloc reads none */
-static volatile bool own_malloc_called;  /* not with sanitizers and valgrind: they have theirs */
 
 #ifndef SANITIZED
 void *__libc_malloc(size_t n);
@@ -43,15 +34,6 @@ void *calloc(size_t m, size_t n)
     return no_memory ? NULL : __libc_calloc(m, n);
 }
 #endif
-
-/* Not with sanitizers and under valgrind, which have theirs. */
-static bool own_malloc_is_used(void)
-{
-    own_malloc_called = false;
-    char *volatile p = strdup("x"); /* libc's call: one from here might be inlined */
-    free(p);
-    return own_malloc_called;
-}
 
 /* Yields TEXT in pieces of CHUNK, then ends or fails. */
 struct text_source {
