@@ -90,6 +90,18 @@ pg_archive_with() # NAME COMMAND
     pg_conf "$1" "archive_mode = on" "archive_command = '$2'"
 }
 
+# A cluster that archives into the tree at MNT and has an empty table t, and a copy of it: $T/base.
+pg_init_with_base() # NAME MNT [INITDB-OPTIONS...]
+{
+    pg_init "$1" "${@:3}"
+    pg_archive_with "$1" "cp %p $2/wal/%f"
+    pg_start "$1"
+    pg_sql "$1" "create table t (i int)"
+    pg_stop "$1"
+    cp -a "$(pg_data "$1")" "$T/base"
+    pg_start "$1"
+}
+
 # Closes the current segment and waits until it is archived. Prints its name.
 pg_archive_all() # NAME [SECONDS]
 {

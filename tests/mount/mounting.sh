@@ -478,13 +478,7 @@ prepare_cluster()
 {
     use_store file
     mount_walefs m "$(pg_mount_opts)"
-    pg_init one
-    pg_archive_with one "cp %p $T/m/wal/%f"
-    pg_start one
-    pg_sql one "create table t (i int)"
-    pg_stop one
-    cp -a "$(pg_data one)" "$T/base"
-    pg_start one
+    pg_init_with_base one "$T/m"
     pg_sql one "insert into t select generate_series(1, 1000)"
     pg_archive_all one >/dev/null
 }

@@ -154,13 +154,7 @@ test_recovery_survives_outage()
     use_store http
     use_key none
     mount_walefs m "$(pg_mount_opts)" connect_timeout=2,prefetch=0
-    pg_init one
-    pg_archive_with one "cp %p $m/wal/%f"
-    pg_start one
-    pg_sql one "create table t (i int)"
-    pg_stop one
-    cp -a "$(pg_data one)" "$T/base"
-    pg_start one
+    pg_init_with_base one "$m"
     pg_sql one "insert into t select generate_series(1, 500000)"
     want=$(pg_sql one "select count(*) from t")
     pg_archive_all one >/dev/null

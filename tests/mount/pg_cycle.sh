@@ -111,13 +111,7 @@ test_target_time()
     use_store file
     use_key gpg
     mount_walefs m "$(pg_mount_opts)"
-    pg_init one
-    pg_archive_with one "cp %p $m/wal/%f"
-    pg_start one
-    pg_sql one "create table t (i int)"
-    pg_stop one
-    cp -a "$(pg_data one)" "$T/base"
-    pg_start one
+    pg_init_with_base one "$m"
     pg_sql one "insert into t select generate_series(1, 1000)"
     when=$(pg_sql one "select clock_timestamp()")
     sleep 0.5
@@ -136,13 +130,7 @@ test_standby_follows()
     use_store http
     use_key none
     mount_walefs m "$(pg_mount_opts)"
-    pg_init one
-    pg_archive_with one "cp %p $m/wal/%f"
-    pg_start one
-    pg_sql one "create table t (i int)"
-    pg_stop one
-    cp -a "$(pg_data one)" "$T/base"
-    pg_start one
+    pg_init_with_base one "$m"
     pg_home two
     cp -a "$T/base" "$(pg_data two)"
     pg_conf two "restore_command = 'cp $m/wal/%f %p'" "archive_mode = off" "hot_standby = on" \

@@ -460,13 +460,7 @@ segment_size() # MIB
     use_store file
     use_key none
     mount_walefs m "$(pg_mount_opts)"
-    pg_init one --wal-segsize="$1"
-    pg_archive_with one "cp %p $m/wal/%f"
-    pg_start one
-    pg_sql one "create table t (i int)"
-    pg_stop one
-    cp -a "$(pg_data one)" "$T/base"
-    pg_start one
+    pg_init_with_base one "$m" --wal-segsize="$1"
     pg_sql one "insert into t select generate_series(1, 200000)"
     before=$(pg_sql one "select count(*) from t")
     name=$(pg_archive_all one)
