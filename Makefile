@@ -198,8 +198,8 @@ fuzz: build/fuzz/fuzz_lzop build/fuzz/fuzz_index
 
 FUZZ_lzop := core/lzop_encode.c core/lzop_decode.c core/lzop_map.c core/stream.c core/err.c
 FUZZ_index := core/backup_index.c core/backup_index_text.c core/backup_index_scan.c core/tar_read.c \
-	core/lzop_map.c core/stream.c core/buf.c core/err.c core/log.c core/log_ring.c core/metrics.c core/call.c \
-	fs/backup_tree.c
+	core/lzop_map.c core/path_slots.c core/stream.c core/buf.c core/err.c core/log.c core/log_ring.c core/metrics.c \
+	core/call.c fs/backup_tree.c
 
 build/fuzz/fuzz_%: tests/fuzz/fuzz_%.c $(wildcard core/*.[ch] fs/*.[ch])
 	@mkdir -p build/fuzz

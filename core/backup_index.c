@@ -42,40 +42,9 @@ static const char *keep_string(struct backup_index *index, const char *s, size_t
     return copy;
 }
 
-/* ---- the hash of paths ---- */
-
-static size_t hash_path(const char *s)
-{
-    uint64_t h = UINT64_C(1469598103934665603); /* FNV-1a */
-    // NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): slots are all set)
-    for (; *s != '\0'; s++)
-        h = (h ^ (unsigned char)*s) * UINT64_C(1099511628211);
-    return (size_t)(h ^ (h >> 29));
-}
-
 static uint32_t *slot_of(const struct backup_index *index, const char *path)
 {
-    size_t i = hash_path(path) & index->slot_mask;
-    while (index->slots[i] != UINT32_MAX && strcmp(index->members[index->slots[i]].path, path) != 0)
-        i = (i + 1) & index->slot_mask;
-    return &index->slots[i];
-}
-
-static bool make_slots(struct backup_index *index, size_t want, struct err *err)
-{
-    size_t cap = 64;
-    while (cap < want * 2)
-        cap *= 2;
-    uint32_t *slots = malloc(cap * sizeof(*slots));
-    if (slots == NULL)
-        return err_set(err, ERR_NO_MEMORY, "out of memory");
-    memset(slots, 0xff, cap * sizeof(*slots));
-    free(index->slots);
-    index->slots = slots;
-    index->slot_mask = cap - 1;
-    for (uint32_t i = 0; i < index->count; i++)
-        *slot_of(index, index->members[i].path) = i;
-    return true;
+    return path_slots_find(&index->paths, index->members, path, strlen(path));
 }
 
 /* ---- making one ---- */
@@ -87,7 +56,8 @@ struct backup_index *backup_index_new(struct err *err)
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    if (make_slots(index, 0, err))
+    index->paths = (struct path_slots)PATH_SLOTS_INIT(struct member);
+    if (path_slots_make(&index->paths, NULL, 0, 0, err))
         return index;
     free(index);
     return NULL;
@@ -106,7 +76,7 @@ void backup_index_free(struct backup_index *index)
         lzop_map_free(&index->partitions[i].map);
     free(index->partitions);
     free(index->members);
-    free(index->slots);
+    path_slots_free(&index->paths);
     free(index);
 }
 
@@ -146,7 +116,7 @@ static bool grow_members(struct backup_index *index, struct err *err)
     if (members == NULL)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     index->members = members;
-    return index->count * 2 <= index->slot_mask || make_slots(index, cap, err);
+    return path_slots_reserve(&index->paths, members, index->count, err);
 }
 
 bool backup_index_add(struct backup_index *index, const struct member *m, struct err *err)
@@ -163,7 +133,7 @@ bool backup_index_add(struct backup_index *index, const struct member *m, struct
     copy.link = m->link[0] == '\0' ? "" : keep_string(index, m->link, strlen(m->link));
     if (copy.link == NULL)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    if (place != UINT32_MAX) { /* what comes later counts */
+    if (place != PATH_SLOTS_NONE) { /* what comes later counts */
         copy.path = index->members[place].path;
         index->members[place] = copy;
         return true;
@@ -235,7 +205,7 @@ bool backup_index_seal(struct backup_index *index, struct err *err)
         index->members[i].partition = now_at[index->members[i].partition];
     if (ok && index->count > 1)
         qsort(index->members, index->count, sizeof(*index->members), by_place);
-    ok = ok && make_slots(index, index->count, err);
+    ok = ok && path_slots_make(&index->paths, index->members, index->count, index->count, err);
     free(numbers);
     free(now_at);
     return ok;
@@ -246,7 +216,7 @@ bool backup_index_seal(struct backup_index *index, struct err *err)
 const struct member *backup_index_find(const struct backup_index *index, const char *path)
 {
     uint32_t place = *slot_of(index, path);
-    return place == UINT32_MAX ? NULL : &index->members[place];
+    return place == PATH_SLOTS_NONE ? NULL : &index->members[place];
 }
 
 const struct member *backup_index_data_of(const struct backup_index *index, const struct member *m)

@@ -11,6 +11,7 @@
 
 #include "core/err.h"
 #include "core/lzop_map.h"
+#include "core/path_slots.h"
 #include "core/stream.h"
 
 enum member_type { MEMBER_FILE, MEMBER_DIR, MEMBER_SYMLINK, MEMBER_HARDLINK };
@@ -43,8 +44,7 @@ struct backup_index {
     struct index_partition *partitions; /* ascending numbers */
     size_t partition_count;
     struct index_arena *arena; /* owns the strings */
-    uint32_t *slots;           /* hash of paths: places in members, UINT32_MAX for a free slot */
-    size_t slot_mask;
+    struct path_slots paths;   /* of members */
 };
 
 #define BACKUP_PATH_MAX 4096u

@@ -6,54 +6,20 @@
 struct backup_tree {
     struct tree_entry *entries;
     size_t count, cap;
-    uint32_t *slots; /* hash of paths: places, TREE_NONE for a free slot */
-    size_t slot_mask;
-    char **made; /* paths of directories that no member names */
+    struct path_slots paths; /* of entries */
+    char **made;             /* paths of directories that no member names */
     size_t made_count;
 };
 
-static size_t hash_bytes(const char *s, size_t n)
-{
-    uint64_t h = UINT64_C(1469598103934665603); /* FNV-1a */
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)s[i]) * UINT64_C(1099511628211);
-    return (size_t)(h ^ (h >> 29));
-}
-
 static uint32_t *slot_of(const struct backup_tree *t, const char *path, size_t n)
 {
-    size_t i = hash_bytes(path, n) & t->slot_mask;
-    for (;; i = (i + 1) & t->slot_mask) {
-        uint32_t place = t->slots[i];
-        if (place == TREE_NONE)
-            return &t->slots[i];
-        const char *have = t->entries[place].path;
-        if (strncmp(have, path, n) == 0 && have[n] == '\0')
-            return &t->slots[i];
-    }
-}
-
-static bool make_slots(struct backup_tree *t, size_t want, struct err *err)
-{
-    size_t cap = 64;
-    while (cap < want * 2)
-        cap *= 2;
-    uint32_t *slots = malloc(cap * sizeof(*slots));
-    if (slots == NULL)
-        return err_set(err, ERR_NO_MEMORY, "out of memory");
-    memset(slots, 0xff, cap * sizeof(*slots));
-    free(t->slots);
-    t->slots = slots;
-    t->slot_mask = cap - 1;
-    for (uint32_t i = 0; i < t->count; i++)
-        *slot_of(t, t->entries[i].path, strlen(t->entries[i].path)) = i;
-    return true;
+    return path_slots_find(&t->paths, t->entries, path, n);
 }
 
 static uint32_t append(struct backup_tree *t, const char *path, const struct member *facts,
                        struct err *err)
 {
-    if (t->count == TREE_NONE || (t->count * 2 > t->slot_mask && !make_slots(t, t->count * 2, err)))
+    if (t->count == TREE_NONE || !path_slots_reserve(&t->paths, t->entries, t->count, err))
         return TREE_NONE;
     if (t->count == t->cap) {
         size_t cap = t->cap == 0 ? 256 : t->cap * 2;
@@ -142,7 +108,9 @@ struct backup_tree *backup_tree_new(const struct backup_index *index, struct err
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    bool ok = make_slots(t, index->count + 1, err) && append(t, "", NULL, err) != TREE_NONE;
+    t->paths = (struct path_slots)PATH_SLOTS_INIT(struct tree_entry);
+    bool ok = path_slots_make(&t->paths, NULL, 0, index->count + 1, err) &&
+              append(t, "", NULL, err) != TREE_NONE;
     for (size_t i = 0; ok && i < index->count; i++)
         ok = add_member(t, &index->members[i], err);
     if (ok)
@@ -158,7 +126,7 @@ void backup_tree_free(struct backup_tree *t)
     for (size_t i = 0; i < t->made_count; i++)
         free(t->made[i]);
     free(t->made);
-    free(t->slots);
+    path_slots_free(&t->paths);
     free(t->entries);
     free(t);
 }

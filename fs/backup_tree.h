@@ -7,7 +7,7 @@
 
 #include "core/backup_index.h"
 
-#define TREE_NONE UINT32_MAX
+#define TREE_NONE PATH_SLOTS_NONE
 
 /* One name in the tree. Place 0 is the root. */
 struct tree_entry {
