@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "backup_fs_env.h"
@@ -22,6 +21,7 @@
 #include "core/log.h"
 #include "fs/errno.h"
 #include "fs/inode.h"
+#include "victim.h"
 
 #define NAME BACKUP_NAME
 #define MANIFEST_TIME 1704067200
@@ -330,29 +330,18 @@ static void a_stream_that_nobody_closed_fails_it(void **state)
 static void a_writer_that_dies_fails_it(void **state)
 {
     uint64_t n;
-    int fd[2];
-    siginfo_t info;
     (void)state;
     for (unsigned i = 0; i < 2; i++) {
         begin("label manifest");
-        assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
-        pid_t pid = fork();
-        assert_true(pid >= 0);
-        if (pid == 0) {
-            char c;
-            close(fd[1]);
-            _exit(read(fd[0], &c, 1) == 0 && i == 0 ? 0 : 1);
-        }
-        close(fd[0]);
-        struct handle *h = create_as("base.tar", pid);
+        struct victim v = victim_start(i == 0 ? END_WELL : END_ERROR);
+        struct handle *h = create_as("base.tar", v.pid);
         assert_non_null(h);
         assert_ok(write_file(h, "base.tar", UINT64_MAX, &n), &bfs.err);
-        close(fd[1]);
-        assert_int_equal(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
-        bool ok = fs_flush(bfs.fs, h, pid, &env_forever, &bfs.err);
+        victim_end(&v);
+        bool ok = fs_flush(bfs.fs, h, v.pid, &env_forever, &bfs.err);
         assert_int_equal(ok, i == 0);
         fs_release(bfs.fs, h);
-        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        victim_reap(&v);
         if (i == 1) {
             must_have_failed(EIO, "failed or was killed");
             continue;

@@ -10,13 +10,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -25,6 +23,7 @@
 #include "fs/fs.h"
 #include "gpg_home.h"
 #include "mem_fs_env.h"
+#include "victim.h"
 
 #define MIB (1u << 20)
 #define SEG "000000010000000000000002"
@@ -272,45 +271,6 @@ static void name_of(unsigned i, char out[WAL_NAME_MAX])
 static bool holds(const char *name, const void *data, size_t n)
 {
     return mem_holds(mem, pgp, name, data, n);
-}
-
-/* ---- processes that end in some way, and stay zombies until they are reaped ---- */
-
-struct victim {
-    pid_t pid;
-    int go; /* closing it ends the process */
-};
-
-enum { END_WELL, END_ERROR, END_KILLED };
-
-static struct victim victim_start(int how)
-{
-    int fd[2];
-    assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        char c;
-        close(fd[1]);
-        ssize_t n = read(fd[0], &c, 1);
-        if (how == END_KILLED)
-            kill(getpid(), SIGKILL);
-        _exit(n == 0 && how == END_WELL ? 0 : 3);
-    }
-    close(fd[0]);
-    return (struct victim){.pid = pid, .go = fd[1]};
-}
-
-static void victim_end(struct victim *v)
-{
-    siginfo_t info;
-    close(v->go);
-    assert_int_equal(waitid(P_PID, (id_t)v->pid, &info, WEXITED | WNOWAIT), 0);
-}
-
-static void victim_reap(struct victim *v)
-{
-    assert_int_equal(waitpid(v->pid, NULL, 0), v->pid);
 }
 
 /* ---- promise 1 and 2: when a file is published ---- */
