@@ -19,6 +19,7 @@ static const char usage[] =
     "  -o OPTION,...   as for a mount; with ro nothing is written, else one small object\n"
     "  --deep          decode and verify every object\n"
     "  -q, --quiet     say only what is not ok\n"
+    "  -h, --help      this text\n"
     "\n"
     "Exit status: 0 all well, 1 warnings, 2 failures, 3 something could not be found out.\n";
 

@@ -46,15 +46,25 @@ test_options_of_walefs()
     assert_eq "$(completes "$WALEFS" -o uid = 1,soft_)" 1,soft_timeout= "the next option"
 }
 
+# Its own, and not those of the programs that its help speaks of.
+flags_of_dump()
+{
+    lines --exclude --help --keep-daily --keep-monthly --keep-weekly --now --read-back -h
+}
+
 test_words()
 {
     assert_eq "$(completes "$WALEFS" --h)" --help "flag"
     assert_eq "$(completes "$WALEFS" s3)" s3:// "source"
     mkdir -p "$T/mnt"
     assert_eq "$(completes "$WALEFS" s3 : //bucket "$T/mn")" "$T/mnt" "mount point"
+    assert_eq "$(completes "$WALEFS" check --de)" --deep "a flag of walefs check"
+    assert_eq "$(completes "$WALEFS" --de)" "" "the same without check"
+    assert_eq "$(completes "$WALEFS" check -o ro,conn)" ro,connect_timeout= "an option of walefs check"
     assert_eq "$(completes "$ROOT/mount/walefs-restore" --target-n)" --target-name "walefs-restore"
+    assert_eq "$(completes "$ROOT/mount/walefs-dump" -)" "$(flags_of_dump)" "walefs-dump"
     assert_eq "$(completes "$ROOT/mount/walefs-prune" --keep)" "$(lines --keep --keep-days)" "walefs-prune"
     assert_eq "$(completes "$ROOT/mount/walefs-prune" "$T/mn")" "$T/mnt" "walefs-prune's mount point"
-    assert_eq "$(bash -c 'source "$ROOT/mount/completion/walefs"; complete -p walefs walefs-restore walefs-prune' |
-        wc -l)" 3 "commands"
+    assert_eq "$(bash -c 'source "$ROOT/mount/completion/walefs"; complete -p' | sed 's/.* //' | sort | paste -sd ' ')" \
+        "$(cd "$ROOT/mount" && printf '%s\n' walefs walefs-*[a-z] | grep -v '\.8$' | sort | paste -sd ' ')" "commands"
 }
