@@ -9,6 +9,29 @@
 /* No upload of a mount that is alive takes so long between two partitions. */
 #define STALE_UPLOAD_S (24 * 60 * 60)
 
+/* An object that nobody makes. */
+#define ABSENT_KEY "wal_005/walefs_absent"
+
+/* S3 says "forbidden" of what is missing to who may not list it. A policy can allow the listing
+ * above and not that; then every look at a name that is not there would wait, and no restore would
+ * ever end. */
+static bool probe_absence(struct s3 *s3, const struct call *call, struct err *err)
+{
+    struct s3_request req;
+    struct s3_reply reply;
+    s3_request_init(&req, s3, "GET", "head", ABSENT_KEY);
+    req.max_attempts = CHECK_ATTEMPTS;
+    bool ok = s3_perform(s3, &req, call, &reply, err) || err->code == ERR_ABSENT;
+    s3_reply_free(&reply);
+    if (!ok && err->code == ERR_FORBIDDEN)
+        return err_context(
+            err,
+            "%s: the store does not tell what is missing (s3:ListBucket must hold for "
+            "it, whatever conditions it has)",
+            s3->base.url);
+    return ok;
+}
+
 static bool put_probe(struct s3 *s3, bool only_if_absent, const struct call *call, struct err *err)
 {
     const struct store_put probe = {
@@ -79,6 +102,8 @@ bool s3_check(struct store *store, enum store_check how, bool *weak_guard, const
     if (!s3_list_tries(s3, &one, &page, CHECK_ATTEMPTS, call, err))
         return err_context(err, "%s cannot be listed", s3->base.url);
     store_page_free(&page);
+    if (!probe_absence(s3, call, err))
+        return false;
     if (how == STORE_CHECK_READ)
         return true;
     if (!probe_guard(s3, call, err))

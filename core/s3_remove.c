@@ -1,5 +1,7 @@
 /* Deleting: up to a thousand keys in one POST, which XML limits to keys that XML 1.0 can carry; the
- * others, and all where the store does not know the request, go one by one. */
+ * others, and all where the store does not know the request, go one by one. So do those of a
+ * request that is forbidden as a whole: radosgw wants the right on the bucket for it, whatever a
+ * policy says of these objects. */
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
@@ -82,15 +84,18 @@ static bool content_md5(const struct buf *xml, char out[32])
     return EVP_EncodeBlock((unsigned char *)out, sum, (int)len) > 0;
 }
 
+/* How to go on after a request that failed as a whole. */
+enum bulk_end { BULK_DONE, BULK_DENIED, BULK_UNSUPPORTED };
+
 static bool send_bulk(struct s3 *s3, const struct buf *xml, const struct call *call,
-                      bool *unsupported, struct err *err)
+                      enum bulk_end *end, struct err *err)
 {
     struct s3_request req;
     struct s3_reply reply;
     char md5[32];
     const struct store_body body = {.mem = xml->data, .size = xml->len};
     if (!content_md5(xml, md5)) {
-        *unsupported = true; /* this OpenSSL has no MD5: single deletes need none */
+        *end = BULK_UNSUPPORTED; /* this OpenSSL has no MD5: single deletes need none */
         return err_set(err, ERR_UNSUPPORTED, "MD5 is not available");
     }
     s3_request_init(&req, s3, "POST", "delete", NULL);
@@ -102,7 +107,10 @@ static bool send_bulk(struct s3 *s3, const struct buf *xml, const struct call *c
     req.accept = accept_bulk;
     req.accept_arg = &result;
     bool ok = s3_perform(s3, &req, call, &reply, err);
-    *unsupported = !ok && err->code == ERR_UNSUPPORTED;
+    if (!ok && err->code == ERR_UNSUPPORTED)
+        *end = BULK_UNSUPPORTED;
+    else if (!ok && reply.error.status == 403 && strcmp(reply.error.code, "AccessDenied") == 0)
+        *end = BULK_DENIED;
     s3_reply_free(&reply);
     return ok;
 }
@@ -131,7 +139,7 @@ static bool remove_bulk(struct s3 *s3, const char *const *keys, size_t n, const 
 {
     struct buf xml = BUF_INIT(BULK_BYTES);
     size_t in_xml = 0;
-    bool unsupported = false;
+    enum bulk_end end = BULK_DONE;
     bool ok = buf_puts(&xml, "<Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
                              "<Quiet>true</Quiet>") ||
               err_set(err, ERR_NO_MEMORY, "out of memory");
@@ -143,12 +151,13 @@ static bool remove_bulk(struct s3 *s3, const char *const *keys, size_t n, const 
     }
     if (ok && in_xml > 0) {
         ok = buf_puts(&xml, "</Delete>") || err_set(err, ERR_NO_MEMORY, "out of memory");
-        ok = ok && send_bulk(s3, &xml, call, &unsupported, err);
+        ok = ok && send_bulk(s3, &xml, call, &end, err);
     }
     buf_free(&xml);
-    if (!unsupported)
+    if (end == BULK_DONE)
         return ok;
-    atomic_store(&s3->no_bulk_delete, true);
+    if (end == BULK_UNSUPPORTED)
+        atomic_store(&s3->no_bulk_delete, true);
     return remove_singly(s3, keys, n, call, err);
 }
 

@@ -152,7 +152,8 @@ struct store_ops {
     bool (*copy)(struct store *, const char *from, const char *to, const char *etag,
                  struct store_info *info, const struct call *, struct err *);
 
-    /* Can the archive be reached with these credentials, and listed? Beyond STORE_CHECK_READ also:
+    /* Can the archive be reached with these credentials, and listed, and does the store say of what
+     * is not there that it is not? Beyond STORE_CHECK_READ also:
      * can it be written, and does the store honour a conditional create (else *WEAK_GUARD is set)?
      * The probe leaves one small object, "walefs_probe". With STORE_CHECK_MOUNT, what mounts that
      * died more than a day ago have left of uploads is removed. Few retries: the answer is wanted

@@ -209,7 +209,9 @@ static void test_frozen(void **state)
     script_end(&script);
 }
 
-#define LISTED "{'expect': 'GET /bucket\\?.*max-keys=1&.*', 'text': '<ListBucketResult/>'}"
+#define ONLY_LISTED "{'expect': 'GET /bucket\\?.*max-keys=1&.*', 'text': '<ListBucketResult/>'}"
+#define ABSENT "{'expect': 'GET /bucket/p/wal_005/walefs_absent', 'status': "
+#define LISTED ONLY_LISTED ", " ABSENT "404, 'error': 'NoSuchKey'}"
 #define PROBE "'expect': 'PUT /bucket/p/walefs_probe'"
 #define WRONG_SUM ", 'status': 400, 'error': 'XAmzContentSHA256Mismatch'"
 #define UPLOADS "{'expect': 'GET /bucket\\?.*uploads.*', 'text': '<ListMultipartUploadsResult>"
@@ -282,6 +284,9 @@ static void test_check(void **state)
     one_check(steps, ERR_NONE, NULL, true);
     one_check("[{'status': 403, 'error': 'AccessDenied'}]", ERR_FORBIDDEN,
               "s3://bucket/p/ cannot be listed", false);
+    one_check("[" ONLY_LISTED ", " ABSENT "403, 'error': 'AccessDenied'}]", ERR_FORBIDDEN,
+              "s3://bucket/p/: the store does not tell what is missing (s3:ListBucket", false);
+    one_check("[" ONLY_LISTED ", " ABSENT "500, 'times': 2}]", ERR_UNAVAILABLE, "HTTP 500", false);
     one_check("[" LISTED ", {" PROBE_IF ", 'status': 403, 'error': 'AccessDenied'}]", ERR_FORBIDDEN,
               "mount with -o ro", false);
     one_check("[" LISTED ", {" PROBE_IF ", 'status': 500, 'times': 2}]", ERR_UNAVAILABLE,

@@ -245,6 +245,11 @@ static void test_bulk_delete_answers(void **state)
         "{'text': '<DeleteResult/>'},"
         /* 200 with an error for a body, then a torn one */
         " {'error': 'SlowDown'}, {'text': '<DeleteRes'}, {'error': 'AccessDenied'},"
+        /* forbidden as a whole: the objects may be another matter, or not */
+        "{" BULK ", 'status': 403, 'error': 'AccessDenied'}, {'expect': 'DELETE /bucket/p/a%3Cb', "
+        "'status': 204}, {'expect': 'DELETE /bucket/p/c', 'status': 204}, "
+        "{" BULK ", 'status': 403, 'error': 'AccessDenied'}, {'expect': 'DELETE /bucket/p/a%3Cb', "
+        "'status': 403, 'error': 'AccessDenied'}, "
         /* a store that does not know it */
         " {" BULK
         ", 'status': 501, 'error': 'NotImplemented'}, {'expect': 'DELETE /bucket/p/a%3Cb', "
@@ -261,6 +266,9 @@ static void test_bulk_delete_answers(void **state)
     env_assert_error(&err, ERR_UNAVAILABLE, "not S3's");
     assert_false(remove_two(s, &err));
     env_assert_error(&err, ERR_FORBIDDEN, NULL);
+    assert_true(remove_two(s, &err));
+    assert_false(remove_two(s, &err));
+    env_assert_error(&err, ERR_FORBIDDEN, "delete s3://bucket/p/a<b");
     assert_true(remove_two(s, &err));
     assert_false(remove_two(s, &err));
     env_assert_error(&err, ERR_UNAVAILABLE, NULL);
