@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* One row a setting. FLAG options have no value; CLEARS is a flag's opposite. The variables are
  * WAL-E's, and the ones that AWS's, curl's and OpenSSL's own tools use. */
@@ -290,16 +291,23 @@ static bool copy_secret(struct secret *to, const struct secret *from, struct err
     return !secret_is_set(from) || secret_set(to, from->value, from->len, err);
 }
 
+/* Root's, who has read it before it became another user, for whom what it has read then must do. */
+static bool envdir_is_closed(const char *dir)
+{
+    char path[4096];
+    (void)snprintf(path, sizeof(path), "%s/AWS_ACCESS_KEY_ID", dir);
+    return access(path, R_OK) != 0 && errno == EACCES;
+}
+
 bool settings_read_keys(void *arg, struct aws_keys *out, bool *found, struct err *err)
 {
     const struct settings *s = arg;
     const struct setting *id = &s->of[SET_ACCESS_KEY];
     *found = id->value != NULL;
-    if (*found && id->origin == ORIGIN_ENVDIR) {
-        const char *dir = s->of[SET_ENVDIR].value;
+    const char *dir = s->of[SET_ENVDIR].value;
+    if (*found && id->origin == ORIGIN_ENVDIR && !envdir_is_closed(dir))
         return envdir_read(dir, "AWS_ACCESS_KEY_ID", &out->id, found, err) &&
                read_secrets(dir, &out->secret, &out->token, err);
-    }
     return !*found || (secret_set(&out->id, id->value, strlen(id->value), err) &&
                        copy_secret(&out->secret, &s->secret_key, err) &&
                        copy_secret(&out->token, &s->session_token, err));

@@ -100,7 +100,8 @@ bool setting_is_flag(enum setting_id id);
 /* Is the value better not shown to others? */
 bool setting_is_secret(enum setting_id id);
 /* AWS_ACCESS_KEY_ID and what belongs to it, where settings_complete has found it, the envdir's
- * files read anew; *FOUND false when there is none. For aws_chain_options; ARG is the settings. */
+ * files read anew where they may be read still; *FOUND false when there is none. For
+ * aws_chain_options; ARG is the settings. */
 bool settings_read_keys(void *arg, struct aws_keys *out, bool *found, struct err *err);
 
 /* The value or NULL. */

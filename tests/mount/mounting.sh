@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # Mounting as operators do it: mount(8), fstab, mount.fuse3, an automounter, for another user, under a
 # service manager; and what PostgreSQL sees when nothing is mounted.
+NEEDS_S3=1
 A=000000010000000000000005
 
 # ---- a mount namespace of its own, in which walefs is installed -----------------------------------
@@ -95,6 +96,42 @@ in_fstab()
 test_fstab()
 {
     installed in_fstab
+}
+
+# The archive in S3, with all that it needs from an envdir of root's.
+s3_in_fstab()
+{
+    set_up_installed
+    use_store http
+    mkdir -m 700 "$T/env"
+    echo "$AWS_ACCESS_KEY_ID" >"$T/env/AWS_ACCESS_KEY_ID"
+    echo "$AWS_SECRET_ACCESS_KEY" >"$T/env/AWS_SECRET_ACCESS_KEY"
+    echo "http+path://${WALEFS_TEST_ENDPOINT#http://}" >"$T/env/WALE_S3_ENDPOINT"
+    echo "$SOURCE $T/m fuse.walefs envdir=$T/env,user=$PG_OS_USER,noauto,_netdev,nofail,x-systemd.automount 0 0" >"$T/fstab"
+    bare /bin/mount --fstab "$T/fstab" "$T/m"
+    assert_match "$(grep " $T/m " /proc/mounts)" "^$SOURCE/? $T/m fuse.walefs " "mount"
+    cd /
+    archive_one as_pg
+    umount "$T/m"
+    unmounted_cleanly
+    # what is mounted is known by the name that fstab has
+    echo "$SOURCE $T/m walefs envdir=$T/env,_netdev 0 0" >"$T/fstab"
+    bare /bin/mount --fstab "$T/fstab" -a
+    bare /bin/mount --fstab "$T/fstab" -a
+    assert_eq "$(grep -c " $T/m " /proc/mounts)" 1 "mounts"
+    cmp "$T/m/wal/$A" "$T/$A"
+    umount "$T/m"
+    unmounted_cleanly
+    bare /bin/mount -t fuse.walefs "$SOURCE" "$T/m" -o "ro,envdir=$T/env"
+    cmp "$T/m/wal/$A" "$T/$A"
+    umount "$T/m"
+    unmounted_cleanly
+    assert_archived $A "$T/$A"
+}
+
+test_s3_in_fstab()
+{
+    installed s3_in_fstab
 }
 
 helper_says() # STATUS REGEX ARGS-OF-MOUNT...
@@ -259,6 +296,16 @@ through_mount_fuse3()
     expect_fail 'Permission denied' ls "$T/m/wal"
     umount "$T/m"
     unmounted_cleanly
+
+    # without drop_privileges it only becomes that user, who mounts by himself
+    chown "$PG_OS_USER:" "$T/m"
+    chmod 666 /dev/fuse
+    bare /bin/mount -t fuse.walefs "$SOURCE" "$T/m" -o "setuid=$PG_OS_USER"
+    assert_eq "$(stat -c %U "/proc/$(daemon)")" "$PG_OS_USER" "whose process it is"
+    as_pg cmp "$T/m/wal/$A" "$T/$A"
+    umount "$T/m"
+    unmounted_cleanly
+    chown root: "$T/m"
 
     # allow_other without default_permissions would be an open door
     local rc=0
@@ -447,7 +494,7 @@ test_notify()
 # systemd itself is not here: its own checker reads the units as they are installed.
 test_units()
 {
-    local units
+    local units o
     make -s -C "$ROOT" install PREFIX="$T/prefix" BUILD="$(dirname "$WALEFS")" >/dev/null
     units=$T/prefix/lib/systemd/system
     cp "$T/prefix/share/doc/walefs/examples/"*.{mount,automount} "$units"
@@ -459,13 +506,24 @@ test_units()
     assert_eq "$(sed -n 's/^LoadCredential=//p' "$units/walefs@.service" | sort | paste -sd ' ')" \
         "AWS_ACCESS_KEY_ID:walefs-%i.AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY:walefs-%i.AWS_SECRET_ACCESS_KEY passphrase:walefs-%i.passphrase" \
         "credentials of the unit"
+    for o in Type=notify 'WatchdogSec=[0-9]+' Restart=on-failure 'ExecStart=.*/walefs -f -o ..OPTIONS. ..SOURCE. %f' \
+        EnvironmentFile=/etc/walefs/%i.conf UMask=0077 'CapabilityBoundingSet=CAP_.*' DevicePolicy=closed \
+        'DeviceAllow=/dev/fuse rw' MemoryDenyWriteExecute=yes RestrictNamespaces=yes LockPersonality=yes \
+        'RestrictAddressFamilies=AF_UNIX .*' 'SystemCallFilter=@system-service @mount'; do
+        grep -qxE "$o" "$units/walefs@.service" || fail "walefs@.service lacks $o"
+    done
     # a mount namespace of the service's own would hide the mount from all others
-    local o
     for o in ProtectSystem ProtectHome ProtectKernel ProtectControlGroups ProtectProc ProcSubset \
         PrivateTmp PrivateDevices PrivateMounts PrivateIPC ReadOnlyPaths ReadWritePaths InaccessiblePaths \
         BindPaths BindReadOnlyPaths TemporaryFileSystem MountFlags RootDirectory NoNewPrivileges; do
         ! grep -q "^$o" "$units/walefs@.service" || fail "$o"
     done
+    systemd-analyze verify --man=no "$units/walefs-dump@mnt-pg.service" "$units/walefs-dump@mnt-pg.timer" \
+        2>"$T/err" || fail "$(cat "$T/err")"
+    assert_eq "$(grep -v "^Unit .* not found" "$T/err")" "" "what systemd-analyze says of walefs-dump"
+    systemd-analyze calendar "$(sed -n 's/^OnCalendar=//p' "$units/walefs-dump@.timer")" >"$T/calendar" || fail "no calendar"
+    grep -qx 'RequiresMountsFor=/mnt/pg' "$T/prefix/share/doc/walefs/examples/postgresql-walefs.conf" ||
+        fail "PostgreSQL does not wait for the mount"
     { printf '[Service]\nExecStart=/bin/true\n'; cat "$T/prefix/share/doc/walefs/examples/postgresql-walefs.conf"; } \
         >"$units/fake-postgresql.service"
     systemd-analyze verify --man=no "$units/fake-postgresql.service" 2>"$T/err" || fail "$(cat "$T/err")"
