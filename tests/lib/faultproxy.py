@@ -15,7 +15,7 @@ anew for each piece of data, so that it also changes what happens on open connec
     reply-get FILE  the same for GET and HEAD of a key below wal_005 only, the rest passes
     reply-put FILE  the same for each PUT
     no-condition FILE       the same for each PUT that asks for no object to be there
-    freeze FILE     the same for GET of WAL and of partitions only (an archive storage class)
+    freeze FILE     the same for GET of WAL and of partitions only (an archive storage class, as listings say)
     freeze-sentinels FILE   the same for GET of sentinels only
 
 DIR/bytes holds the number of response bytes relayed so far, DIR/deletes the number of requests that
@@ -119,6 +119,8 @@ def downstream(client, server):
             if words[0] == "date":
                 data = re.sub(rb"(?i)(?<=\r\ndate: )[^\r]{29}",
                               lambda m: moved(m[0], int(words[1])), data)
+            if words[0] == "freeze":
+                data = data.replace(b">STANDARD</StorageClass>", b">GLACIER</StorageClass> ")  # as long
             client.sendall(data)
             count(len(data))
     except OSError:

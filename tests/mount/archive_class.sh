@@ -43,6 +43,7 @@ test_wal()
     assert_eq "$(find "$T/m/wal" -name '0*' -printf '%f %s\n' | sort)" \
         "$A 16777216"$'\n'"$B 16777216" "listing"
     stat "$T/m/wal/$A" >/dev/null
+    assert_eq "$(getfattr --only-values -n user.walefs.storage_class "$T/m/wal/$A" 2>/dev/null)" GLACIER "attribute"
     assert_frozen "$T/m/wal/$A" "wal_005/$A.lzo"
     assert_frozen "$T/m/wal/$A" "wal_005/$A.lzo"
     # What it holds is known from its metadata: the same once more is accepted, nothing else.

@@ -527,6 +527,46 @@ stub_dump() # TIME ARGS...: of walefs-dump, before MOUNT
     PATH="$T/bin:$PATH" "$ROOT/mount/walefs-dump" --now "$1" "${@:2}" "$T/m" >"$T/.said" 2>&1
 }
 
+# A dump is read back: one that pg_restore cannot read, or whose end is missing, is not dumped, whatever
+# pg_dump has said.
+test_script_verifies()
+{
+    local rc
+    use_store file
+    use_key none
+    stubs
+    export T
+    printf '%s\n' '#!/bin/bash' 'printf "good\0bad\0"' >"$T/bin/psql"
+    # shellcheck disable=SC2016
+    printf '%s\n' '#!/bin/bash' 'echo "$*" >>"$T/listed"; [[ $1 == --list ]] && ! grep -q garbage "${@: -1}"' >"$T/bin/pg_restore"
+    cat >"$T/bin/pg_dump" <<'END'
+#!/bin/bash
+while (($# > 0)); do
+    [[ $1 != -f ]] || file=$2
+    shift
+done
+case $file in
+*/bad.dump) echo garbage >"$file" ;;
+*) echo dump >"$file" ;;
+esac
+END
+    mount_walefs m allow_delete
+    rc=0
+    stub_dump "2026-05-01 02:00" || rc=$?
+    assert_eq "$rc" 2 "exit status"
+    assert_match "$(last_line)" "failed: not dumped: database 'bad'" "last line"
+    assert_match "$(cat "$T/m/dumps/monthly/2026-05-01T02-00-00Z/contents.failed")" $'^good.dump\t5\tok$' "contents"
+    assert_match "$(cat "$T/m/dumps/monthly/2026-05-01T02-00-00Z/contents.failed")" $'^bad.dump\t0\tfailed$' "contents"
+    assert_eq "$(grep -c -- '--list .*\.dump$' "$T/listed")" 2 "dumps that pg_restore has listed"
+    # the globals, cut off
+    sed -i 's/cluster dump complete/cluster dump/' "$T/bin/pg_dumpall"
+    rc=0
+    stub_dump "2026-05-02 02:00" --exclude bad || rc=$?
+    assert_eq "$rc" 2 "exit status"
+    assert_match "$(last_line)" "not dumped: the globals" "last line"
+    umount_walefs m
+}
+
 # A clock that was ahead, or has gone back: the set of this run stays, and those of the next runs too.
 test_script_clock()
 {
