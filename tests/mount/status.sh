@@ -139,6 +139,56 @@ test_contents_radosgw()
     contents http
 }
 
+at_least() # SERIES NUMBER
+{
+    (($(metric "$1") >= $2)) || fail "$1 is $(metric "$1"), less than $2"
+}
+
+# What is done is counted where it is done.
+test_counters()
+{
+    use_store http
+    use_key none
+    use_fault_proxy
+    make_seg $A "$T/$A"
+    mount_walefs m
+    cp "$T/$A" "$T/m/wal/"
+    cp "$T/$A" "$T/$B"
+    expect_fail 'Invalid argument' cp "$T/$B" "$T/m/wal/$B"
+    assert_eq "$(metric walefs_archived_bytes_total)" 16777216 "bytes archived"
+    at_least walefs_archived_stored_bytes_total 1000
+    at_least walefs_written_bytes_total 16777216
+    at_least walefs_s3_sent_bytes_total "$(metric walefs_archived_stored_bytes_total)"
+    at_least 'walefs_requests_total{operation="write",outcome="ok"}' 16
+    at_least 'walefs_request_duration_seconds_count{operation="write"}' 16
+    at_least 'walefs_publications_total{kind="wal",outcome="invalid"}' 1
+    at_least walefs_log_errors_total 1
+    at_least walefs_last_archive_failure_timestamp_seconds 1000000000
+    umount_walefs m
+    mount_walefs m
+    cat "$T/m/wal/$A" >/dev/null
+    dd if="$T/m/wal/$A" iflag=direct bs=1M status=none | cmp - "$T/$A"
+    at_least walefs_read_bytes_total 16777216
+    at_least walefs_cache_misses_total 1
+    at_least walefs_cache_hits_total 1
+    at_least walefs_s3_received_bytes_total 1000
+    assert_eq "$(metric walefs_s3_retries_total)" 0 "retries"
+    printf 'HTTP/1.1 503 Slow Down\r\nContent-Length: 88\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n%s' \
+        '<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Slow down</Message></Error>   ' >"$T/answer"
+    proxy_mode reply-get "$T/answer"
+    timeout 60 cat "$T/m/wal/$C" >/dev/null 2>&1 &
+    wait_for 30 "a request that is tried again" at_least_now walefs_s3_retries_total
+    proxy_mode pass
+    at_least 'walefs_s3_errors_total{code="SlowDown"}' 1
+    wait $! || true
+    umount_walefs m
+}
+
+at_least_now() # SERIES
+{
+    (($(metric "$1") > 0))
+}
+
 test_no_secrets()
 {
     local f
