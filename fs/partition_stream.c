@@ -12,6 +12,8 @@
 #define WAITING_MAX 2u
 #define FIRST_WINDOW_BYTES (1u << 20)
 #define AHEAD_WINDOW_BYTES (16u << 20)
+/* So much that is there already is not fetched again for the sake of one request. */
+#define WORTH_BYTES (1u << 20)
 
 struct run {
     struct sink base;
@@ -241,7 +243,46 @@ static bool run_whole(struct run *r, struct err *err)
     return ok;
 }
 
-/* An object that decodes from any block: in pieces, each no longer than somebody has wanted. */
+static bool is_there(const struct partition *p, size_t block)
+{
+    return p->states[block] == BLOCK_PRESENT || p->states[block] == BLOCK_READ;
+}
+
+/* With the lock held: steps over what is there. False when it has come to where another stream
+ * stands, which goes on alone. */
+static bool step_over(struct partition_stream *s)
+{
+    const struct partition *p = s->partition;
+    while (s->next_block < p->block_count && is_there(p, s->next_block))
+        s->next_block++;
+    for (const struct partition_stream *o = p->streams; o != NULL; o = o->next)
+        if (o != s && !o->go_away && o->next_block == s->next_block) {
+            s->go_away = true;
+            pthread_cond_broadcast(&p->cache->changed);
+            return false;
+        }
+    return true;
+}
+
+/* With the lock held: where a piece that begins at the stream's next block and may go to END stops
+ * before what another stream fetches, or what is there already and worth a request more. */
+static size_t end_of_piece(const struct partition_stream *s, size_t end)
+{
+    const struct partition *p = s->partition;
+    size_t there = 0, worth = WORTH_BYTES / p->block_bytes;
+    for (const struct partition_stream *o = p->streams; o != NULL; o = o->next)
+        if (o != s && !o->go_away && o->next_block > s->next_block && o->next_block < end)
+            end = o->next_block;
+    for (size_t i = s->next_block; i < end; i++) {
+        there = is_there(p, i) ? there + 1 : 0;
+        if (there > worth)
+            return i + 1 - there;
+    }
+    return end - there;
+}
+
+/* An object that decodes from any block: in pieces, each no longer than somebody has wanted, of
+ * what is not there yet. */
 static bool run_pieces(struct run *r, struct err *err)
 {
     const struct lzop_map *map = &r->p->index.map;
@@ -252,9 +293,16 @@ static bool run_pieces(struct run *r, struct err *err)
             return false;
         r->between = false;
         pthread_mutex_lock(&c->lock);
+        bool alone = step_over(r->stream);
         size_t first = r->stream->next_block, end = r->stream->limit;
-        pthread_mutex_unlock(&c->lock);
         end = end < r->p->block_count ? end : r->p->block_count;
+        end = end > first ? end_of_piece(r->stream, end) : first;
+        pthread_mutex_unlock(&c->lock);
+        r->idle = !alone;
+        if (!alone)
+            return err_set(err, ERR_CANCELLED, "another stream is there");
+        if (end == first)
+            continue;
         uint64_t length =
             end < r->p->block_count ? map->offsets[end] - map->offsets[first] : UINT64_MAX;
         r->pos = (uint64_t)first * r->p->block_bytes;

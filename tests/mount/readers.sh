@@ -4,11 +4,11 @@ NEEDS_S3=1
 TIME_LIMIT=240
 RESTORE=$ROOT/mount/walefs-restore
 
-# A cluster with two tablespaces, archiving, and an encrypted backup of it: five partitions or more.
-make_backup()
+# A cluster with two tablespaces, archiving, and a backup of it: four partitions or more.
+make_backup() # [KEY]
 {
     use_store http
-    use_key gpg
+    use_key "${1:-gpg}"
     mount_walefs m "$(pg_mount_opts)" partition_size=8M
     pg_init src
     pg_archive_with src "cp %p $T/m/wal/%f"
@@ -45,10 +45,10 @@ rows() # CLUSTER
 }
 
 # The same tree for all of them, and no partition is fetched twice.
-test_several_at_once()
+several_at_once() # KEY
 {
     local m=$T/m stored before bytes p pids=() d
-    make_backup
+    make_backup "$1"
     stored=$(stored_bytes)
     use_fault_proxy
     mount_walefs m "$(pg_mount_opts)" ro
@@ -80,6 +80,16 @@ test_several_at_once()
     done
     "$PG_BIN/pg_verifybackup" -n "$T/by_cp"
     umount_walefs m
+}
+
+test_several_at_once_plain()
+{
+    several_at_once none
+}
+
+test_several_at_once()
+{
+    several_at_once gpg
 }
 
 # One tablespace by its place, the other by its OID.

@@ -197,6 +197,38 @@ static void front_to_back_is_fetched_once(void **state)
     }
 }
 
+static void count_next(void *arg, enum mem_op op, const char *key)
+{
+    _Atomic unsigned *gets = arg;
+    if (op == MEM_GET && (strcmp(key, "plain2") == 0 || strcmp(key, "gpg2") == 0))
+        (*gets)++;
+}
+
+/* Not for who looks into one only; and who has read it to its end finds the next one under way. */
+static void the_next_one_comes_before_the_end(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        struct env e = begin(512u * MIB);
+        struct partition *p = open_it(&e, kind);
+        _Atomic unsigned gets = 0;
+        mem_set_hook(e.mem, count_next, (void *)&gets);
+        must_check(p, 0, MIB);
+        must_check(p, 4u * MIB, MIB);
+        (void)usleep(100000);
+        assert_int_equal(gets, 0);
+        for (uint64_t at = 0; at < PLAIN - 2 * MIB; at += MIB)
+            must_check(p, at, MIB);
+        for (unsigned n = 0; gets == 0; n++) {
+            assert_true(n < 10000);
+            (void)usleep(1000);
+        }
+        mem_set_hook(e.mem, NULL, NULL);
+        partition_close(p);
+        end(&e);
+    }
+}
+
 static void the_middle_of_a_plain_one_is_read_by_range(void **state)
 {
     (void)state;
@@ -288,6 +320,54 @@ static void several_readers_share_one_stream(void **state)
     assert_in_range(opened(&e), 1, 2);
     partition_close(p);
     end(&e);
+}
+
+struct wanderer {
+    struct partition *p;
+    uint64_t from;
+};
+
+/* From somewhere to the end, and then what lies before. */
+static void *read_from(void *arg)
+{
+    const struct wanderer *w = arg;
+    for (uint64_t at = w->from; at < PLAIN; at += 256u << 10)
+        must_check(w->p, at, 256u << 10);
+    for (uint64_t at = 0; at < w->from; at += 256u << 10)
+        must_check(w->p, at, 256u << 10);
+    return NULL;
+}
+
+/* Whoever begins where, of a partition that has random access no part comes twice. */
+static void what_is_there_is_not_fetched_again(void **state)
+{
+    static const uint64_t from[4] = {17u * MIB, 0, 25u * MIB, 9u * MIB};
+    unsigned reads[6];
+    (void)state;
+    for (int i = 0; i < 6; i++) {
+        struct env e = begin(512u * MIB);
+        struct wanderer w[4];
+        pthread_t threads[4];
+        struct partition *p = open_it(&e, 0);
+        w[0] = (struct wanderer){p, 0};
+        if (i == 1) /* what lies in the middle first */
+            for (uint64_t at = 17u * MIB; at < 30u * MIB; at += MIB)
+                must_check(p, at, MIB);
+        if (i < 2)
+            read_from(&w[0]);
+        for (int k = 0; i >= 2 && k < 4; k++) {
+            w[k] = (struct wanderer){p, from[k]};
+            assert_int_equal(pthread_create(&threads[k], NULL, read_from, &w[k]), 0);
+        }
+        for (int k = 0; i >= 2 && k < 4; k++)
+            pthread_join(threads[k], NULL);
+        let_it_rest(&e); /* the next one is on its way as well */
+        reads[i] = mem_calls(e.mem, MEM_READ);
+        if (reads[i] > reads[0] + reads[0] / 10)
+            fail_msg("%u reads instead of %u in run %d", reads[i], reads[0], i);
+        partition_close(p);
+        end(&e);
+    }
 }
 
 static void damage_is_never_handed_out(void **state)
@@ -524,11 +604,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(front_to_back_is_fetched_once),
+        cmocka_unit_test(the_next_one_comes_before_the_end),
         cmocka_unit_test(the_middle_of_a_plain_one_is_read_by_range),
         cmocka_unit_test(any_place_in_any_order),
         cmocka_unit_test(a_small_cache_is_enough),
         cmocka_unit_test(what_is_being_read_stays),
         cmocka_unit_test(several_readers_share_one_stream),
+        cmocka_unit_test(what_is_there_is_not_fetched_again),
         cmocka_unit_test(damage_is_never_handed_out),
         cmocka_unit_test(the_end_is_never_served_before_the_verdict),
         cmocka_unit_test(what_is_held_back_waits),
