@@ -307,6 +307,15 @@ store_ls() # PREFIX
     fi
 }
 
+# What is being stored in parts on S3: the keys. Fails when it cannot be asked.
+store_uploads()
+{
+    local page
+    page=$(s3_curl "$WALEFS_TEST_ENDPOINT/$WALEFS_TEST_BUCKET?prefix=${STORE_PREFIX//\//%2F}&uploads=") || return 1
+    [[ $page == *ListMultipartUploadsResult* ]] || return 1
+    grep -o '<Key>[^<]*' <<<"$page" | sed "s,<Key>$STORE_PREFIX/,," || true
+}
+
 stored() # WAL-NAME
 {
     [[ -n $(store_ls "wal_005/$1.lzo") ]]

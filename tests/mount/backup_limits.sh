@@ -33,14 +33,15 @@ no_leftovers()
     [[ -z $(store_ls basebackups_005/) ]]
 }
 
-something_below() # PREFIX
-{
-    [[ -n $(store_ls "$1") ]]
-}
-
 no_uploads()
 {
-    ! s3_curl "$WALEFS_TEST_ENDPOINT/$WALEFS_TEST_BUCKET?uploads&prefix=${STORE_PREFIX//\//%2F}" | grep -q '<Upload>'
+    local keys
+    keys=$(store_uploads) && [[ -z $keys ]]
+}
+
+some_uploads()
+{
+    [[ -n $(store_uploads) ]]
 }
 
 hwm_mib() # MOUNT
@@ -58,9 +59,10 @@ test_store_gone()
     use_fault_proxy
     mount_walefs m "$(pg_mount_opts)" partition_size=4M write_timeout=4,connect_timeout=2,stall_timeout=3
     make_source
-    basebackup lost -r 4M >"$T/lost.log" 2>&1 &
+    head -c 64M /dev/urandom | as_pg tee "$(pg_data src)/base/noise" >/dev/null
+    basebackup lost -r 16M >"$T/lost.log" 2>&1 &
     writer=$!
-    wait_for 20 "a partition" something_below basebackups_005/base_
+    wait_for 20 "an upload in parts" some_uploads
     proxy_mode hang
     reap_child $writer 60 "pg_basebackup without a store" || rc=$?
     ((rc != 0)) || fail "pg_basebackup succeeded without a store"
@@ -77,6 +79,29 @@ test_store_gone()
     wait_for 30 "the uploads to be aborted" no_uploads
     basebackup again
     check_restored m again
+    pg_stop src
+    umount_walefs m
+}
+
+# The writer dies while a large partition is being stored in parts: the store keeps nothing of it.
+test_killed_amid_an_upload_in_parts()
+{
+    local m=$T/m writer pid
+    use_store http
+    use_key gpg
+    mount_walefs m "$(pg_mount_opts)"
+    make_source
+    head -c 64M /dev/urandom | as_pg tee "$(pg_data src)/base/noise" >/dev/null
+    basebackup lost -r 16M >"$T/lost.log" 2>&1 || true &
+    writer=$!
+    wait_for 30 "an upload in parts" some_uploads
+    pid=$(pgrep -f "pg_basebackup.*$m/basebackups/lost" | tail -n 1)
+    kill -9 "$pid"
+    wait "$writer" || true
+    [[ -z $(find "$m/basebackups/" -name 'base_*') ]] || fail "what was interrupted looks complete"
+    rm -r "$m/basebackups/lost"
+    wait_for 60 "the end of cleaning up" no_leftovers
+    wait_for 30 "the upload to be aborted" no_uploads
     pg_stop src
     umount_walefs m
 }
@@ -253,11 +278,11 @@ test_big_relation_in_a_directory()
 }
 
 # One partition is as large as WAL-E makes them, and larger than the cache: a relation's file of 1 GiB and more.
-large_partition() # KEY
+large_partition() # STORE KEY
 {
     local m=$T/m name=base_000000010000000000000002_00000040 src=$T/src at
-    use_store file
-    use_key "$1"
+    use_store "$1"
+    use_key "$2"
     python3 "$ROOT/tests/lib/make_cluster.py" "$src" label
     mkdir -p "$src/base/7"
     truncate -s 1G "$src/base/7/1"
@@ -266,16 +291,17 @@ large_partition() # KEY
         printf 'block %d of 1' "$at" | dd of="$src/base/7/1" bs=1M seek="$at" conv=notrunc status=none
     done
     echo last >"$src/base/7/2"
-    mkdir -p "$STORE_DIR/basebackups_005/$name/tar_partitions"
     tar -C "$src" --sort=name -cf "$T/tar" PG_VERSION backup_label global base
-    lzop -c "$T/tar" | if [[ $1 == gpg ]]; then
+    lzop -c "$T/tar" | if [[ $2 == gpg ]]; then
         gpg_batch "$GPG_READER" --trust-model always -e -z 0 -r "$KEY_ID"
     else
         cat
-    fi >"$STORE_DIR/basebackups_005/$name/tar_partitions/part_00000000.tar.lzo"
+    fi >"$T/object"
+    store_put "$T/object" "basebackups_005/$name/tar_partitions/part_00000000.tar.lzo"
     echo '{"wal_segment_backup_stop": "000000010000000000000002", "wal_segment_offset_backup_stop": "00000300",
         "expanded_size_bytes": 1700000000, "spec": {"base_prefix": "/srv/pg/", "tablespaces": []}}' \
-        >"$STORE_DIR/basebackups_005/${name}_backup_stop_sentinel.json"
+        >"$T/sentinel"
+    store_put "$T/sentinel" "basebackups_005/${name}_backup_stop_sentinel.json"
     mount_walefs m "cache_size=64M"
     assert_eq "$(stat -c %s "$m/basebackups/$name/tar/part_00000000.tar")" \
         "$(stat -c %s "$T/tar")" "size of the tar"
@@ -293,12 +319,22 @@ large_partition() # KEY
 
 test_large_partition()
 {
-    large_partition none
+    large_partition file none
 }
 
 test_large_partition_gpg()
 {
-    large_partition gpg
+    large_partition file gpg
+}
+
+test_large_partition_on_s3()
+{
+    large_partition http none
+}
+
+test_large_partition_gpg_on_s3()
+{
+    large_partition http gpg
 }
 
 # Names that pg_basebackup's tar cannot have, out of a stopped cluster.
@@ -347,19 +383,19 @@ relayed()
     cat "$PROXY_DIR/bytes"
 }
 
-# One file out of a backup costs neither what lies behind it nor what lies before it, and a pass in
-# order fetches everything once.
-test_bytes_fetched()
+# One file out of a backup does not cost what lies behind it nor, where it is not encrypted, what lies before
+# it, and a pass in order fetches everything once.
+bytes_fetched() # KEY
 {
     local m=$T/m file before bytes stored
     use_store http
-    use_key none
+    use_key "$1"
     mount_walefs m "$(pg_mount_opts)"
     make_source 10
-    # does not compress: 48 MiB in two files
+    # does not compress: 96 MiB in two files
     pg_sql src "create extension if not exists plpgsql"
-    head -c 24M /dev/urandom | as_pg tee "$(pg_data src)/base/noise1" >/dev/null
-    head -c 24M /dev/urandom | as_pg tee "$(pg_data src)/base/noise2" >/dev/null
+    head -c 48M /dev/urandom | as_pg tee "$(pg_data src)/base/noise1" >/dev/null
+    head -c 48M /dev/urandom | as_pg tee "$(pg_data src)/base/noise2" >/dev/null
     basebackup b
     umount_walefs m
     stored=0
@@ -367,23 +403,31 @@ test_bytes_fetched()
         store_get "$file" "$T/object"
         stored=$((stored + $(stat -c %s "$T/object")))
     done
-    ((stored > 48 << 20)) || fail "only $stored bytes are stored"
+    ((stored > 96 << 20)) || fail "only $stored bytes are stored"
 
     use_fault_proxy
     mount_walefs m "$(pg_mount_opts)" ro
     ls -lR "$m/basebackups/b/pgdata" >/dev/null
     before=$(relayed)
-    assert_eq "$(cat "$m/basebackups/b/pgdata/PG_VERSION")" 15 "PG_VERSION"
+    head -n 1 "$m/basebackups/b/pgdata/backup_label" >"$T/label" # the first member
+    assert_match "$(cat "$T/label")" "^START WAL LOCATION" "backup_label"
     bytes=$(($(relayed) - before))
-    note "PG_VERSION: $bytes bytes were fetched, of $stored"
-    ((bytes < 4 << 20)) || fail "$bytes bytes for one small file"
-    before=$(relayed)
-    dd if="$m/basebackups/b/pgdata/base/noise2" of="$T/some" bs=8k skip=2000 count=1 status=none
-    dd if="$(pg_data src)/base/noise2" of="$T/same" bs=8k skip=2000 count=1 status=none
-    assert_same "$T/some" "$T/same"
-    bytes=$(($(relayed) - before))
-    note "8 KiB in the middle of 24 MiB: $bytes bytes were fetched"
-    ((bytes < 8 << 20)) || fail "$bytes bytes for 8 KiB"
+    note "the first file: $bytes bytes were fetched, of $stored"
+    ((bytes < 16 << 20)) || fail "$bytes bytes for the first file"
+    if [[ $1 == none ]]; then
+        before=$(relayed)
+        assert_eq "$(cat "$m/basebackups/b/pgdata/PG_VERSION")" 15 "PG_VERSION"
+        bytes=$(($(relayed) - before))
+        note "PG_VERSION: $bytes bytes were fetched"
+        ((bytes < 4 << 20)) || fail "$bytes bytes for one small file"
+        before=$(relayed)
+        dd if="$m/basebackups/b/pgdata/base/noise2" of="$T/some" bs=8k skip=4000 count=1 status=none
+        dd if="$(pg_data src)/base/noise2" of="$T/same" bs=8k skip=4000 count=1 status=none
+        assert_same "$T/some" "$T/same"
+        bytes=$(($(relayed) - before))
+        note "8 KiB in the middle of 48 MiB: $bytes bytes were fetched"
+        ((bytes < 8 << 20)) || fail "$bytes bytes for 8 KiB"
+    fi
     umount_walefs m
 
     mount_walefs m "$(pg_mount_opts)" ro
@@ -394,6 +438,49 @@ test_bytes_fetched()
     note "a whole pass: $bytes bytes were fetched, of $stored"
     ((bytes < stored + stored / 10)) || fail "a pass over $stored bytes fetched $bytes"
     pg_stop src
+    umount_walefs m
+}
+
+test_bytes_fetched()
+{
+    bytes_fetched none
+}
+
+test_bytes_fetched_gpg()
+{
+    bytes_fetched gpg
+}
+
+more_relayed_than() # BYTES
+{
+    (($(cat "$PROXY_DIR/bytes") > $1))
+}
+
+# Who is still reading a partition finds the next one on its way.
+test_next_partition_is_fetched_ahead()
+{
+    local m=$T/m parts first before
+    use_store http
+    use_key gpg
+    mount_walefs m "$(pg_mount_opts)" partition_size=40M
+    make_source 10
+    head -c 39M /dev/urandom | as_pg tee "$(pg_data src)/base/noise1" "$(pg_data src)/base/noise2" >/dev/null
+    basebackup b
+    pg_stop src
+    umount_walefs m
+    mapfile -t parts < <(store_ls basebackups_005/ | grep /part_)
+    ((${#parts[@]} >= 2)) || fail "only ${#parts[@]} partitions"
+    use_fault_proxy
+    mount_walefs m "$(pg_mount_opts)" ro
+    stat "$m/basebackups/b/tar/part_00000000.tar" >/dev/null
+    store_get "${parts[0]}" "$T/object"
+    first=$(stat -c %s "$T/object")
+    before=$(relayed)
+    exec 7<"$m/basebackups/b/tar/part_00000000.tar"
+    # The last 512 bytes of a tar are zeros that nobody needs to have read.
+    head -c $(($(stat -c %s "$m/basebackups/b/tar/part_00000000.tar") - 512)) <&7 >/dev/null
+    wait_for 30 "the next partition" more_relayed_than $((before + first + (2 << 20)))
+    exec 7<&-
     umount_walefs m
 }
 
@@ -457,6 +544,29 @@ test_cleanup_by_bulk_deletes()
     assert_eq "$(store_ls wal_005/ | wc -l)" 7 "objects after"
     note "$((n - 6)) segments were deleted by $(cat "$PROXY_DIR/deletes") requests"
     (($(cat "$PROXY_DIR/deletes") <= n / 50)) || fail "$(cat "$PROXY_DIR/deletes") requests"
+}
+
+# A backup of many partitions goes with two requests: one for its sentinel, one for the rest.
+test_rmdir_by_bulk_delete()
+{
+    local m=$T/m name n before
+    use_store http
+    use_key none
+    use_fault_proxy
+    mount_walefs m "$(pg_mount_opts)" partition_size=1M,allow_delete
+    make_source
+    basebackup b
+    pg_stop src
+    name=$(readlink "$m/basebackups/b")
+    n=$(store_ls "basebackups_005/$name/" | wc -l)
+    ((n > 20)) || fail "only $n objects"
+    umount_walefs m
+    mount_walefs m "$(pg_mount_opts)" allow_delete
+    before=$(cat "$PROXY_DIR/deletes" 2>/dev/null || echo 0)
+    rmdir "$m/basebackups/$name"
+    assert_eq "$(store_ls basebackups_005/)" "" "what is left of it"
+    assert_eq "$(($(cat "$PROXY_DIR/deletes") - before))" 2 "requests that deleted $n objects and the sentinel"
+    umount_walefs m
 }
 
 # ---- what WAL-E wrote ----------------------------------------------------------------------------

@@ -73,6 +73,40 @@ check_backup() # LABEL
     assert_same_tree "$T/by_cp" "$T/by_tools" files
 }
 
+# The name and backup.json say what the server says, in the backup history file that it archived and when it
+# is asked; the sentinel has WAL-E's members.
+check_facts() # LABEL
+{
+    local name
+    name=$(readlink "$T/m/basebackups/$1")
+    store_get "basebackups_005/${name}_backup_stop_sentinel.json" "$T/sentinel"
+    pg_sql src "select spcname, oid, pg_tablespace_location(oid) from pg_tablespace where oid >= 16384" >"$T/tablespaces"
+    python3 - "$T/m/basebackups/$1/backup.json" "$T/sentinel" "$T"/m/wal/*.backup "$T/tablespaces" "$name" "$1" \
+        "$(pg_sql src "select system_identifier from pg_control_system()")" "${PG_BIN//[!0-9]/}" <<'END'
+import json, re, sys
+facts, wal_e = (json.load(open(f)) for f in sys.argv[1:3])
+said = open(sys.argv[3]).read()
+places = {oid: place for _, oid, place in (line.rstrip("\n").split("|") for line in open(sys.argv[4]))}
+name, label, system, version = sys.argv[5:]
+lsn = lambda text: int(text.split("/")[0], 16) << 32 | int(text.split("/")[1], 16)
+start, stop, timeline = (re.search("^%s: (\\S+)" % what, said, re.M)[1]
+                         for what in ("START WAL LOCATION", "STOP WAL LOCATION", "START TIMELINE"))
+at = lambda p: ("%08X%08X%08X" % (int(timeline), lsn(p) >> 32, (lsn(p) & 0xffffffff) >> 24), "%08d" % (lsn(p) & 0xffffff))
+assert name == "base_%s_%s" % at(start), (name, start)
+for member, want in [("name", name), ("label", label), ("start_lsn", start), ("stop_lsn", stop), ("timeline", int(timeline)),
+                     ("start_wal_segment", at(start)[0]), ("postgresql_version", version)]:
+    assert facts[member] == want, (member, facts[member], want)
+assert str(facts["system_identifier"]) == system, facts["system_identifier"]
+assert {t["oid"]: t["location"] for t in facts["tablespaces"]} == places and len(places) == 2, facts["tablespaces"]
+spec = wal_e["spec"]
+assert sorted(spec["tablespaces"]) == sorted(places), spec
+for oid, place in places.items():
+    assert spec[oid]["loc"].rstrip("/") == place and spec[oid]["link"] == "pg_tblspc/" + oid, spec
+assert (wal_e["wal_segment_backup_stop"], wal_e["wal_segment_offset_backup_stop"]) == at(stop), wal_e
+assert wal_e["expanded_size_bytes"] == facts["expanded_size_bytes"] > 0
+END
+}
+
 cycle() # STORE KEY
 {
     local m=$T/m want
@@ -81,14 +115,12 @@ cycle() # STORE KEY
     mount_walefs m "$(pg_mount_opts)" partition_size=8M
     make_source "$m"
     basebackup nightly -Ft -X none
+    check_facts nightly
     assert_eq "$(readlink "$m/basebackups/LATEST")" "$(readlink "$m/basebackups/nightly")" "LATEST"
     "$PG_BIN/pg_verifybackup" -n "$m/basebackups/nightly/pgdata"
     check_backup nightly
     "$PG_BIN/pg_verifybackup" -n "$T/by_cp"
     [[ -e $m/basebackups/nightly/tar/part_00000002.tar ]] || fail "fewer than three partitions"
-    grep -q '"label": "nightly"' "$m/basebackups/nightly/backup.json"
-    assert_eq "$(grep -c '"oid"' "$m/basebackups/nightly/backup.json")" 2 "tablespaces in backup.json"
-
     pg_sql src "insert into t2 select generate_series(1, 4321)"
     pg_archive_all src >/dev/null
     want=$(rows src | sed 's/ 1$/ 0/') # unlogged tables are empty after recovery
@@ -217,11 +249,11 @@ test_killed_writer()
 }
 
 # walefs itself dies: what it leaves is incomplete, and can be removed.
-test_killed_mount()
+killed_mount() # STORE KEY
 {
     local m=$T/m name writer
-    use_store file
-    use_key none
+    use_store "$1"
+    use_key "$2"
     mount_walefs m "$(pg_mount_opts)" partition_size=4M
     make_source
     basebackup victim -Ft -X none -r 2M >"$T/victim.log" 2>&1 || true &
@@ -251,6 +283,16 @@ test_killed_mount()
     assert_eq "$(sed 1,2d "$m/status/incomplete")" "" "status/incomplete when all were removed"
     pg_stop src
     umount_walefs m
+}
+
+test_killed_mount()
+{
+    killed_mount file none
+}
+
+test_killed_mount_on_s3()
+{
+    killed_mount http gpg
 }
 
 test_copied_cluster()
@@ -415,6 +457,9 @@ make_wal_e_backup() # NAME
     echo deep >"$dir/src/pg_tblspc/16384/PG_15/1/$(printf 'n%.0s' {1..150})"
     echo unicode >"$dir/src/base/1/größe-数"
     ln -s nowhere "$dir/src/base/1/link"
+    mkdir "$dir/src/base/2" "$dir/src/pg_twophase"
+    echo twice >"$dir/src/base/2/one"
+    ln "$dir/src/base/2/one" "$dir/src/base/2/two"
     chmod 600 "$dir/src/PG_VERSION"
     find "$dir/src" -exec touch -h -d @1500000000.5 {} + # a time that Python keeps exactly
     python3 - "$dir" <<'PY'
@@ -423,6 +468,7 @@ dir = sys.argv[1]
 src = dir + "/src"
 names = [os.path.relpath(os.path.join(d, n), src)
          for d, subs, files in os.walk(src) for n in sorted(subs) + sorted(files)]
+names.sort(key=lambda n: n.startswith("base/2"))  # hard links stay together
 half = len(names) // 2
 for part, some in enumerate((names[:half], names[half:])):
     with tarfile.open(f"{dir}/out/part_{part:08d}.tar", "w") as tar:

@@ -46,8 +46,7 @@ no_uploads_left()
     if [[ $STORE == file ]]; then
         [[ -z $(find "$STORE_DIR" -name '.walefs*' -print -quit) ]] || fail "temporaries stay in the store"
     else
-        ! s3_curl "$WALEFS_TEST_ENDPOINT/$WALEFS_TEST_BUCKET?prefix=${STORE_PREFIX//\//%2F}&uploads=" |
-            grep -q '<UploadId>' || fail "a multipart upload was left behind"
+        assert_eq "$(store_uploads || echo unknown)" "" "uploads in parts that were left behind"
     fi
 }
 

@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154
 # walefs-restore and walefs-prune: on a mount, and on plain trees that imitate one, where what is to go
 # wrong can be made to. $TREE is the root of either.
+NEEDS_S3=1
 TIME_LIMIT=240
 
 RESTORE=$ROOT/mount/walefs-restore
@@ -38,9 +39,9 @@ take_backup() # LABEL
 
 # A mount with one backup, "nightly", and work after it: WANT_NAMED rows at the restore point "named",
 # WANT_LAST at the end.
-make_archive()
+make_archive() # [KEY [STORE]]
 {
-    use_store file
+    use_store "${2:-file}"
     use_key "${1:-none}"
     TREE=$T/m
     mount_walefs m "$(pg_mount_opts)" partition_size=4M allow_delete
@@ -385,7 +386,8 @@ test_parallel()
     assert_restored "$T/one"
     # On a terminal: a bar.
     script -qec "stty cols 120; '$RESTORE' --tablespaces-inside '$TREE' '$T/bar'" /dev/null >"$T/tty" 2>&1
-    grep -q '\[#\{30\}\] 100%' "$T/tty" || fail "no progress bar: $(cat -v "$T/tty")"
+    grep -Eq '\[#{30}\] 100% ([0-9]+ [KM]iB) of \1, [0-9]+ ([KMG]i)?B/s, 0:00:00 left' "$T/tty" ||
+        fail "no progress bar: $(cat -v "$T/tty")"
     # A place that is a tablespace's and is made with the directories above it.
     rm -rf "$T/ts"
     restore 0 "$T/places"
@@ -664,10 +666,10 @@ test_as_a_user()
 
 # ---- walefs-prune -------------------------------------------------------------------------------
 
-test_prunes_a_mount()
+prunes_a_mount() # STORE KEY
 {
     local i before oldest
-    make_archive
+    make_archive "$2" "$1"
     for i in 2 3; do
         pg_archive_all src >/dev/null
         take_backup "b$i"
@@ -704,6 +706,16 @@ test_prunes_a_mount()
     assert_eq "$(rows two)" "$WANT_LAST" "rows from the oldest backup that is left"
     pg_stop two
     umount_walefs m
+}
+
+test_prunes_a_mount()
+{
+    prunes_a_mount file none
+}
+
+test_prunes_a_mount_on_s3()
+{
+    prunes_a_mount http gpg
 }
 
 fake_backup() # NAME TIMELINE LSN SEGMENT STORED_AT [LABEL]

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/log.h"
 #include "core/s3.h"
@@ -128,6 +129,44 @@ static void what_fails_ends_it(void **state)
     }
 }
 
+static void checked(const char *steps, enum store_check how)
+{
+    struct script script;
+    struct err err = ERR_INIT;
+    bool weak;
+    script_begin(&script, steps);
+    struct store *s = script_store(&script, 3);
+    assert_ok(s->ops->check(s, how, &weak, &env_forever, &err), &err);
+    s->ops->free(s);
+    script_end(&script);
+}
+
+/* A mount that can write sweeps what is older than a day; one that cannot asks for nothing. */
+static void mounting_sweeps_what_is_older_than_a_day(void **state)
+{
+#define LOOK \
+    "{'expect': 'GET /bucket\\?.*list-type=2.*', 'text': '<ListBucketResult></ListBucketResult>'}"
+#define PROBES                                                                                 \
+    "{'expect': 'PUT /bucket/p/walefs_probe', 'status': 412, 'error': 'PreconditionFailed'}, " \
+    "{'expect': 'PUT /bucket/p/walefs_probe', 'status': 400, "                                 \
+    "'error': 'XAmzContentSHA256Mismatch'}"
+    static const int age_h[2] = {25, 23};
+    char when[2][32], steps[4096];
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct tm tm;
+        time_t t = time(NULL) - age_h[i] * 3600;
+        assert_true(strftime(when[i], sizeof(when[i]), "%FT%TZ", gmtime_r(&t, &tm)) > 0);
+    }
+    (void)snprintf(
+        steps, sizeof(steps), "%s%s%s%s%s",
+        "[" LOOK ", " PROBES ", " LIST "<Upload><Key>p/old</Key><UploadId>1</UploadId><Initiated>",
+        when[0], "</Initiated></Upload><Upload><Key>p/young</Key><UploadId>2</UploadId><Initiated>",
+        when[1], "</Initiated></Upload>" END ", " ABORT("old", "1") "]");
+    checked(steps, STORE_CHECK_MOUNT);
+    checked("[" LOOK "]", STORE_CHECK_READ);
+}
+
 int main(void)
 {
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
@@ -139,6 +178,7 @@ int main(void)
         cmocka_unit_test(a_list_that_does_not_go_on_ends),
         cmocka_unit_test(somebody_else_may_be_faster),
         cmocka_unit_test(what_fails_ends_it),
+        cmocka_unit_test(mounting_sweeps_what_is_older_than_a_day),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
