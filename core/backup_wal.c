@@ -23,6 +23,13 @@ static struct backup_position stop_of(const struct backup_info *info, uint32_t s
     return stop;
 }
 
+const char *backup_wal_doubt(const struct backup_info *info)
+{
+    return info->start_sure ? ""
+                            : " (if it begins where its name says, which WAL-E got wrong for "
+                              "offline backups)";
+}
+
 bool backup_wal_way(const struct wal_census *c, const struct backup_info *info, struct wal_way *way,
                     bool *known, struct err *err)
 {

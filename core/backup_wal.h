@@ -19,6 +19,10 @@
 bool backup_wal_way(const struct wal_census *c, const struct backup_info *info, struct wal_way *way,
                     bool *known, struct err *err);
 
+/* What has to be said with what a backup lacks: WAL-E gave offline backups names that are not where
+ * they begin. "" where its start is known. */
+const char *backup_wal_doubt(const struct backup_info *info);
+
 /* Can a backup have inside what WAY lacks between its start and its stop? WAL-E's never do: it
  * leaves pg_wal out. */
 bool backup_wal_may_be_inside(const struct backup_info *info, const struct wal_way *way);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/backup_wal.h"
 #include "core/human.h"
 #include "core/log_ring.h"
 #include "fs/new_backup.h"
@@ -156,7 +157,7 @@ static void print_backup(FILE *out, const struct status_view *v, const struct ca
                 lack.within);
         else
             fprintf(out, "; %" PRIu64 " segments after it are missing", lack.after);
-        fprintf(out, ", the first is %s", name);
+        fprintf(out, ", the first is %s%s", name, backup_wal_doubt(b));
     }
     fputc('\n', out);
 }
@@ -201,10 +202,11 @@ static void print_window(FILE *out, const struct status_view *v)
     const struct wal_census *c = view_wal(v);
     const struct wal_timeline *newest = c == NULL ? NULL : wal_census_newest(c);
     struct status_lack lack;
-    bool known = b != NULL && newest != NULL && c->segment_size != 0;
+    bool known = b != NULL && newest != NULL && c->segment_size != 0, sure = true;
     head(out, "recovery window:");
     for (size_t i = 0; known && i < b->count; i++) {
         const struct backup_info *info = &b->backups[i].info;
+        sure = sure && info->start_sure;
         if (!status_backup_lacks(v, &b->backups[i], &lack) || lack.within + lack.after > 0 ||
             lack.to_tli != newest->tli)
             continue;
@@ -216,7 +218,12 @@ static void print_window(FILE *out, const struct status_view *v)
         fprintf(out, ", beginning with %s\n", info->name);
         return;
     }
-    fputs(known ? "none: no backup has all WAL up to the last segment\n" : "not known\n", out);
+    fputs(!known ? "not known\n"
+          : sure
+              ? "none: no backup has all WAL up to the last segment\n"
+              : "none: no backup has all WAL up to the last segment, if the names of WAL-E's are "
+                "where they begin\n",
+          out);
 }
 
 static void print_errors(FILE *out, const struct status_view *v)

@@ -19,14 +19,6 @@ static bool is_reported(const struct check_wal *w, const struct wal_range *r)
     return false;
 }
 
-/* WAL-E gave offline backups names that are not where they begin. */
-static const char *doubt(const struct backup_info *info)
-{
-    return info->start_sure ? ""
-                            : " (if it begins where its name says, which WAL-E got wrong for "
-                              "offline backups)";
-}
-
 /* INSIDE: why it is not known whether the backup has it inside; "" when it is. */
 static void say_missing(struct check *c, const struct backup_info *info, const struct wal_range *r,
                         bool within, const char *inside)
@@ -39,12 +31,12 @@ static void say_missing(struct check *c, const struct backup_info *info, const s
     enum check_result result = info->start_sure ? CHECK_FAIL : CHECK_WARN;
     if (within)
         check_say(c, result, "gap", "%s is missing: %s cannot be restored without it%s%s", range,
-                  info->name, inside, doubt(info));
+                  info->name, inside, backup_wal_doubt(info));
     else
         check_say(c, result, "gap",
                   "%s is missing: recovery of %s ends before it, and later backups are needed for "
                   "what follows%s",
-                  range, info->name, doubt(info));
+                  range, info->name, backup_wal_doubt(info));
     if (!wal_ranges_add(&c->wal.reported, r, &err))
         check_say_err(c, "gap", &err);
 }

@@ -840,6 +840,16 @@ test_prune_keeps_what_is_uncertain()
     assert_match "$OUT" "nothing is too old|would remove" "output"
     [[ $OUT != *"WAL before"* ]] || fail "pg_control says segment 1, but WAL would go: $OUT"
 
+    # Nor does it make the ones that were stored after it the older ones.
+    make_prunable_tree
+    b=$TREE/basebackups/base_0000000200000001000000FE_00000040
+    json_set written_by '"WAL-E"' "$(basename "$b")"
+    json_set stored_at "\"$(date -u -d '-30 days' +%FT%TZ)\"" "$(basename "$b")"
+    printf 'START WAL LOCATION: 0/29000028 (file 000000020000000000000029)\n' >"$b/pgdata/backup_label"
+    prune 0 --keep 1 --confirm
+    assert_eq "$(find "$TREE/basebackups" -maxdepth 1 -name 'base_*' -printf '%f\n' | sort | paste -sd ' ')" \
+        "base_000000010000000000000030_00000040 $(basename "$b")" "the newest by position, and by age"
+
     # A backup that cannot be removed stops it before any WAL goes.
     make_prunable_tree
     printf '#!/bin/sh\necho "rmdir: not permitted" >&2; exit 1\n' >"$T/bin/rmdir"
