@@ -92,6 +92,73 @@ test_several_at_once()
     several_at_once gpg
 }
 
+waits_for_the_store()
+{
+    grep -Eq 'partition|part_0|waiting|trying again' "$T/m.log"
+}
+
+# The store hangs in the middle of a restore: who has open what is there reads it, status/ answers, Ctrl-C ends a reader, the
+# others wait without an error, and all goes on by itself. umount works meanwhile.
+outage() # KEY
+{
+    local m=$T/m b=$T/m/basebackups/x pids=() p rc=0
+    make_backup "$1"
+    use_fault_proxy
+    mount_walefs m "$(pg_mount_opts)" ro,connect_timeout=2,stall_timeout=2,prefetch=0
+    cp -a "$b/pgdata" "$T/before"
+    umount_walefs m
+    mount_walefs m "$(pg_mount_opts)" ro,connect_timeout=2,stall_timeout=2,prefetch=0
+    cp "$b/tar/part_00000000.tar" "$T/first"
+    exec 7<"$b/tar/part_00000000.tar" 8<"$b/tar/part_00000003.tar"
+    proxy_mode hang
+    : >"$T/m.log"
+    cp -a "$b/pgdata" "$T/after" 2>"$T/err" &
+    pids+=($!)
+    (for p in "$b"/tar/*.tar; do cat "$p" || exit 1; done) >"$T/parts" 2>>"$T/err" &
+    pids+=($!)
+    wait_for 30 "a line in the log" waits_for_the_store
+    timeout 30 ls "$m/status/" >/dev/null || fail "status/ hangs"
+    timeout 30 cmp - "$T/first" <&7 || fail "what is there cannot be read"
+    timeout -s INT 2 cat <&8 >/dev/null 2>&1 || rc=$?
+    assert_eq "$rc" 124 "status of a reader that was interrupted"
+    exec 7<&- 8<&-
+    for p in "${pids[@]}"; do
+        alive "$p" || fail "a reader ended without the store: $(cat "$T/err")"
+    done
+    proxy_mode reset
+    sleep 3
+    proxy_mode pass
+    for p in "${pids[@]}"; do
+        reap_child "$p" 120 "a reader" || fail "a reader failed: $(cat "$T/err")"
+    done
+    diff -r --no-dereference "$T/before" "$T/after" || fail "the copies differ"
+    cat "$b"/tar/*.tar | cmp - "$T/parts" || fail "the partitions differ"
+    umount_walefs m
+
+    mount_walefs m "$(pg_mount_opts)" ro
+    ls "$b/pgdata" >/dev/null
+    proxy_mode hang
+    cat "$b/tar/part_00000001.tar" >/dev/null 2>&1 &
+    p=$!
+    sleep 1
+    alive "$p" || fail "the reader did not wait"
+    kill -TERM "${MOUNT_PID[m]}"
+    reap_child "${MOUNT_PID[m]}" 30 "walefs after SIGTERM" || fail "walefs failed"
+    ! reap_child "$p" 10 "the waiting cat" || fail "cat succeeded"
+    ! mountpoint -q "$m" || fail "still mounted"
+    proxy_mode pass
+}
+
+test_outage_plain()
+{
+    outage none
+}
+
+test_outage_gpg()
+{
+    outage gpg
+}
+
 # One tablespace by its place, the other by its OID.
 test_tablespaces_elsewhere()
 {

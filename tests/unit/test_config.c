@@ -340,6 +340,13 @@ static void test_sizes(void **state)
         (void)snprintf(options, sizeof(options), "cache_size=%s", wrong[i]);
         bad("s3://bucket/x", options, "cache_size");
     }
+    good("s3://bucket/x", "");
+    assert_int_equal(c.partition_bytes, 256u << 20);
+    good("s3://bucket/x", "partition_size=1M");
+    good("s3://bucket/x", "partition_size=1535M");
+    assert_int_equal(c.partition_bytes, 1535u << 20);
+    bad("s3://bucket/x", "partition_size=1536M", "partition_size"); /* WAL-E's limit */
+    bad("s3://bucket/x", "partition_size=1048575", "partition_size");
     good("s3://bucket/x", "prefetch=0");
     assert_int_equal(c.prefetch, 0);
     good("s3://bucket/x", "prefetch=64");
