@@ -183,7 +183,7 @@ check: lint
 	@tests/lib/packages.sh ensure test
 	$(MAKE) --no-print-directory VARIANT=clang all
 	$(MAKE) --no-print-directory VARIANT=asan T='^(unit|archive_class|backup_writes|basebackup|check|cli|credentials|dumps|iam|interop|keys|mounting|outage|pg_cycle|proxy|race|scripts|status|writers)' test-built
-	$(MAKE) --no-print-directory VARIANT=tsan T=unit test-built
+	$(MAKE) --no-print-directory VARIANT=tsan T='^unit' test-built
 	$(MAKE) --no-print-directory coverage
 	$(MAKE) --no-print-directory test
 

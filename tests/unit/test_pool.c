@@ -195,8 +195,8 @@ static void test_free_waits_for_the_very_end_of_threads(void **state)
         submit(p, keyed_job, p);
     size_t before = threads();
     pool_free(p);
-    assert_true(before > 1);
-    assert_int_equal(threads(), 1);
+    assert_true(before > threads_at_start);
+    assert_int_equal(threads(), threads_at_start);
     assert_true(destroyed > 0);
     pthread_key_delete(key);
 }
@@ -343,6 +343,11 @@ static void test_many_submitters(void **state)
     assert_int_equal(count, 6000);
 }
 
+static void *ends_at_once(void *arg)
+{
+    return arg;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +364,10 @@ int main(void)
         cmocka_unit_test(test_no_thread_at_all),
         cmocka_unit_test(test_many_submitters),
     };
+    /* with a sanitizer's own thread, which comes with the first one */
+    pthread_t first;
+    if (pthread_create(&first, NULL, ends_at_once, NULL) == 0)
+        pthread_join(first, NULL);
     threads_at_start = threads();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
