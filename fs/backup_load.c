@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/codec.h"
+#include "core/fnv.h"
 #include "core/index_stored.h"
 #include "core/log.h"
 #include "core/pipe.h"
@@ -278,27 +279,19 @@ static bool find_tails(struct backup_content *c, struct err *err)
     return true;
 }
 
-static uint64_t mix(uint64_t h, const void *data, size_t n)
-{
-    const unsigned char *p = data;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ p[i]) * UINT64_C(1099511628211); /* FNV-1a */
-    return h;
-}
-
 /* Whoever knows a place of the tree finds the same file there as long as this stays the same. Not
  * 0. */
 static uint64_t shape_of(const struct backup_content *c)
 {
-    uint64_t h = UINT64_C(1469598103934665603);
+    uint64_t h = FNV_START;
     for (size_t i = 0; i < c->index->partition_count; i++)
-        h = mix(h, c->index->partitions[i].etag, strlen(c->index->partitions[i].etag) + 1);
+        h = fnv(h, c->index->partitions[i].etag, strlen(c->index->partitions[i].etag) + 1);
     for (uint32_t i = 0; i < backup_tree_count(c->tree); i++) {
         const struct tree_entry *e = backup_tree_at(c->tree, i);
-        h = mix(h, e->path, strlen(e->path) + 1);
+        h = fnv(h, e->path, strlen(e->path) + 1);
         const struct member *m = e->facts;
         if (m != NULL)
-            h = mix(mix(h, &m->offset, sizeof(m->offset)), &m->size, sizeof(m->size));
+            h = fnv(fnv(h, &m->offset, sizeof(m->offset)), &m->size, sizeof(m->size));
     }
     return h == 0 ? 1 : h;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/fnv.h"
 #include "core/metrics.h"
 #include "core/spool.h"
 #include "core/waiter.h"
@@ -102,10 +103,8 @@ static void unlock(struct fetcher *f)
 
 static struct entry **slot_of(struct fetcher *f, const char *name)
 {
-    uint32_t h = 2166136261u; /* FNV-1a */
-    for (const char *p = name; *p != '\0'; p++)
-        h = (h ^ (unsigned char)*p) * 16777619u;
-    struct entry **slot = &f->table[h % BUCKETS];
+    uint64_t h = fnv(FNV_START, name, strlen(name));
+    struct entry **slot = &f->table[(h ^ h >> 32) % BUCKETS];
     while (*slot != NULL && strcmp((*slot)->name, name) != 0)
         slot = &(*slot)->next;
     return slot;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/fnv.h"
+
 #define FIRST_BUCKETS 1024u
 
 struct inode_table {
@@ -22,9 +24,7 @@ static size_t hash_id(uint64_t id)
 
 static size_t hash_name(const struct node *parent, const char *name)
 {
-    uint64_t h = UINT64_C(1469598103934665603) ^ parent->id; /* FNV-1a */
-    for (; *name != '\0'; name++)
-        h = (h ^ (unsigned char)*name) * UINT64_C(1099511628211);
+    uint64_t h = fnv(FNV_START ^ parent->id, name, strlen(name));
     return (size_t)(h ^ h >> 32);
 }
 
