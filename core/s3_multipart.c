@@ -230,18 +230,20 @@ static bool complete_xml(const struct store_upload *up, struct buf *xml, struct 
 
 struct complete_result {
     const char *what;
-    bool root_seen;
-    char etag[128];
+    bool etag_seen, root_seen;
+    char etag[128]; /* radosgw leaves it empty */
 };
 
 static bool on_complete(void *arg, const char *path, const char *text, size_t n)
 {
     (void)n;
     struct complete_result *r = arg;
-    if (strcmp(path, "CompleteMultipartUploadResult/ETag") == 0)
+    if (strcmp(path, "CompleteMultipartUploadResult/ETag") == 0) {
         s3_copy_etag(text, r->etag);
-    else if (strcmp(path, "CompleteMultipartUploadResult") == 0)
+        r->etag_seen = true;
+    } else if (strcmp(path, "CompleteMultipartUploadResult") == 0) {
         r->root_seen = true;
+    }
     return true;
 }
 
@@ -249,10 +251,10 @@ static bool on_complete(void *arg, const char *path, const char *text, size_t n)
 static bool accept_complete(void *arg, struct s3_reply *reply, struct err *err, bool *again)
 {
     struct complete_result *r = arg;
-    r->root_seen = false;
+    r->etag_seen = r->root_seen = false;
     r->etag[0] = '\0';
     bool parsed = s3_xml_parse(buf_str(&reply->body), reply->body.len, on_complete, r);
-    if (parsed && r->root_seen && r->etag[0] != '\0')
+    if (parsed && r->root_seen && r->etag_seen)
         return true;
     return s3_refused_late(r->what, reply, err, again);
 }
@@ -275,9 +277,13 @@ static bool send_complete(struct store_upload *up, const struct buf *xml, bool c
     req.accept = accept_complete;
     req.accept_arg = &result;
     bool ok = s3_perform(up->s3, &req, call, &reply, err);
-    if (ok) {
+    if (ok && result.etag[0] != '\0') {
         s3_fill_info(reply.x, total_size(up), info);
         memcpy(info->etag, result.etag, sizeof(info->etag));
+    } else if (ok) {
+        ok = is_ours(up, info, call) ||
+             err_set(err, ERR_UNAVAILABLE, "%s: the store has put it together, but it is not there",
+                     req.what);
     } else if (strcmp(reply.error.code, "NoSuchUpload") == 0) {
         ok = is_ours(up, info, call);
     }

@@ -164,6 +164,10 @@ test_counters()
     at_least 'walefs_publications_total{kind="wal",outcome="invalid"}' 1
     at_least walefs_log_errors_total 1
     at_least walefs_last_archive_failure_timestamp_seconds 1000000000
+    # stored in parts, each request once
+    head -c 20M /dev/urandom >"$T/m/dumps/x"
+    at_least 'walefs_s3_requests_total{method="POST",outcome="ok"}' 2
+    assert_eq "$(metric walefs_s3_retries_total)" 0 "retries"
     umount_walefs m
     mount_walefs m
     cat "$T/m/wal/$A" >/dev/null
