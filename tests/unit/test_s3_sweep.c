@@ -144,8 +144,10 @@ static void checked(const char *steps, enum store_check how)
 /* A mount that can write sweeps what is older than a day; one that cannot asks for nothing. */
 static void mounting_sweeps_what_is_older_than_a_day(void **state)
 {
-#define LOOK \
-    "{'expect': 'GET /bucket\\?.*list-type=2.*', 'text': '<ListBucketResult></ListBucketResult>'}"
+#define LOOK                                               \
+    "{'expect': 'GET /bucket\\?.*list-type=2.*', 'text': " \
+    "'<ListBucketResult></ListBucketResult>'}, "           \
+    "{'expect': 'GET /bucket/p/wal_005/walefs_absent', 'status': 404, 'error': 'NoSuchKey'}"
 #define PROBES                                                                                 \
     "{'expect': 'PUT /bucket/p/walefs_probe', 'status': 412, 'error': 'PreconditionFailed'}, " \
     "{'expect': 'PUT /bucket/p/walefs_probe', 'status': 400, "                                 \
