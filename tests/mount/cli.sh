@@ -191,6 +191,33 @@ test_tls_is_verified()
     mount_walefs ok
 }
 
+# A server that would rather speak HTTP/2 is not asked for it.
+test_http_1_1()
+{
+    export AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=y
+    mkdir "$T/m"
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1 \
+        -keyout "$T/key.pem" -out "$T/cert.pem" 2>"$T/openssl.log"
+    python3 - "$T" <<'END' &
+import socket, ssl, sys
+here = sys.argv[1]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(here + "/cert.pem", here + "/key.pem")
+context.set_alpn_protocols(["h2", "http/1.1"])
+listener = socket.create_server(("127.0.0.1", 0))
+with open(here + "/port", "w") as f:
+    f.write("%d\n" % listener.getsockname()[1])
+while True:
+    with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+        with open(here + "/protocols", "a") as f:
+            f.write("%s\n" % connection.selected_alpn_protocol())
+END
+    wait_for 20 "the server" test -s "$T/port"
+    refused -o "endpoint=https://127.0.0.1:$(cat "$T/port"),cafile=$T/cert.pem" s3://bucket/p "$T/m" -- bucket
+    kill $!
+    assert_eq "$(sort -u "$T/protocols")" http/1.1 "what was agreed on"
+}
+
 # A store whose clock is far off, as S3 says it.
 test_clock_skew()
 {
