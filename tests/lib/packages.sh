@@ -16,7 +16,7 @@ build=(gcc make pkg-config libc6-dev
     libfuse3-dev fuse3 libcurl4-openssl-dev libssl-dev libgpgme-dev liblzo2-dev libexpat1-dev
     libjansson-dev libarchive-dev libdeflate-dev)
 demo=("${build[@]}" gnupg gpg-agent postgresql)
-test=("${demo[@]}" libcmocka-dev lzop rsync curl openssl python3 attr ca-certificates systemd lintian
+test=("${demo[@]}" libcmocka-dev lzop rsync curl openssl python3 attr ca-certificates systemd lintian mandoc
     radosgw ceph-mon ceph-osd ceph-mgr)
 lint=("${build[@]}" libcmocka-dev clang clang-format clang-tidy cppcheck shellcheck mandoc valgrind)
 

@@ -18,6 +18,11 @@ completion() # FUNCTION PROGRAM...
     bash -c 'source "$ROOT/mount/completion/walefs"; "$@"' bash "$@" | sort
 }
 
+test_man_pages_are_sound()
+{
+    mandoc -T lint -W warning "$ROOT"/mount/*.8
+}
+
 # ---- claims and their tests ------------------------------------------------------------------------------
 
 # The names of all tests, as semantics.md writes them.

@@ -103,6 +103,8 @@ test_store_without_conditions()
     mount_walefs a
     mount_walefs b
     assert_log a "warning: .*weaker guard against two hosts"
+    "$WALEFS" check -o "$STORE_OPTS" "$SOURCE" >"$T/check" || true
+    assert_match "$(cat "$T/check")" 'warn +write +objects can be written, but not created conditionally' "walefs check"
     [[ ! -e $T/b/wal/$name ]] || fail "there already"
     cp "$T/sa" "$T/a/wal/$name"
     cp "$T/sa" "$T/b/wal/$name"
