@@ -444,9 +444,9 @@ test_deleting_in_a_directory()
 }
 
 # What WAL-E wrote: pax members with an empty root name, no index, a sentinel of its own.
-make_wal_e_backup() # NAME
+make_wal_e_backup() # NAME FORMAT FORMAT: of its two partitions, as Python calls them
 {
-    local dir=$T/wal-e
+    local dir=$T/wal-e p
     rm -rf "$dir"
     mkdir -p "$dir/src/global" "$dir/src/base/1" "$dir/src/pg_tblspc/16384/PG_15/1" "$dir/src/pg_wal" "$dir/out"
     echo 15 >"$dir/src/PG_VERSION"
@@ -461,17 +461,20 @@ make_wal_e_backup() # NAME
     echo twice >"$dir/src/base/2/one"
     ln "$dir/src/base/2/one" "$dir/src/base/2/two"
     chmod 600 "$dir/src/PG_VERSION"
-    find "$dir/src" -exec touch -h -d @1500000000.5 {} + # a time that Python keeps exactly
-    python3 - "$dir" <<'PY'
+    # a time that Python keeps exactly, as the format does
+    find "$dir/src" -exec touch -h -d "@1500000000$([[ $2 != PAX ]] || echo .5)" {} +
+    python3 - "$dir" "${@:2}" <<'PY'
 import os, sys, tarfile
 dir = sys.argv[1]
 src = dir + "/src"
 names = [os.path.relpath(os.path.join(d, n), src)
          for d, subs, files in os.walk(src) for n in sorted(subs) + sorted(files)]
-names.sort(key=lambda n: n.startswith("base/2"))  # hard links stay together
+# hard links stay together, and ustar has short names
+names.sort(key=lambda n: n.startswith("base/2") or len(n) > 100)
 half = len(names) // 2
 for part, some in enumerate((names[:half], names[half:])):
-    with tarfile.open(f"{dir}/out/part_{part:08d}.tar", "w") as tar:
+    form = getattr(tarfile, sys.argv[2 + part] + "_FORMAT")
+    with tarfile.open(f"{dir}/out/part_{part:08d}.tar", "w", format=form) as tar:
         if part == 0:
             root = tar.gettarinfo(src)
             root.name = ""
@@ -499,12 +502,12 @@ finish_wal_e_backup() # NAME
     store_put "$T/sentinel" "basebackups_005/$1_backup_stop_sentinel.json"
 }
 
-wal_e() # STORE KEY
+wal_e() # STORE KEY FORMAT FORMAT
 {
     local m=$T/m name=base_000000010000000000000040_00000040 index
     use_store "$1"
     use_key "$2"
-    make_wal_e_backup $name
+    make_wal_e_backup $name "$3" "$4"
     mount_walefs m
     assert_eq "$(ls "$m/basebackups")" "" "an incomplete backup is not offered"
     finish_wal_e_backup $name
@@ -576,10 +579,10 @@ PY
 
 test_wal_e_plain()
 {
-    wal_e http none
+    wal_e http none USTAR GNU
 }
 
 test_wal_e_gpg()
 {
-    wal_e file gpg
+    wal_e file gpg PAX PAX
 }
