@@ -210,13 +210,13 @@ static void failing_sink(void **state)
 static void sleep_long(struct odd_source *s)
 {
     (void)s;
-    cancel_sleep_ms(NULL, 1500);
+    cancel_sleep_ms(NULL, 2500);
 }
 
 static void slow_source(void **state)
 {
     (void)state;
-    struct openpgp *impatient = with_stall(500, true);
+    struct openpgp *impatient = with_stall(2000, true);
     struct err err = ERR_INIT;
     struct odd_source src = odd(plain, SIZE, 300000, sleep_long);
     struct test_sink sink;
