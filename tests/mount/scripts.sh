@@ -212,8 +212,9 @@ test_targets()
     rm -rf "$d" "$T/ts/one"
 
     # What an earlier restore left in postgresql.auto.conf must not come between.
-    restore 0 -b "$(the_backup)" --target-lsn "$lsn" --target-exclusive --start \
+    restore 0 -b "$(the_backup)" --target-lsn "$lsn" --target-exclusive --target-timeline 1 --start \
         --start-options "$(socket_of src) -c archive_mode=off" "$d"
+    grep -qx "recovery_target_timeline = '1'" "$d/postgresql.auto.conf"
     assert_match "$OUT" 'at the target recovery pauses.*pg_wal_replay_resume' "output"
     wait_for 30 "the pause" pg_true src "pg_get_wal_replay_pause_state() = 'paused'"
     assert_eq "$(rows src)" "$WANT_LAST" "rows at the LSN"
