@@ -122,3 +122,11 @@ pg_recover() # NAME BASE MNT [CONF-LINE...]
     pg_start "$1"
     wait_for 90 "the end of recovery" pg_true "$1" "not pg_is_in_recovery()"
 }
+
+# The pg_basebackup into DIR dies at once, as the machine's memory or an operator ends it; WRITER is the
+# job of this shell that has started it.
+pg_kill_basebackup() # DIR WRITER
+{
+    kill -9 "$(pgrep -f "pg_basebackup.*$1" | tail -n 1)"
+    wait "$2" || true
+}

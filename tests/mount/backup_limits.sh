@@ -86,7 +86,7 @@ test_store_gone()
 # The writer dies while a large partition is being stored in parts: the store keeps nothing of it.
 test_killed_amid_an_upload_in_parts()
 {
-    local m=$T/m writer pid
+    local m=$T/m writer
     use_store http
     use_key gpg
     mount_walefs m "$(pg_mount_opts)"
@@ -95,9 +95,7 @@ test_killed_amid_an_upload_in_parts()
     basebackup lost -r 16M >"$T/lost.log" 2>&1 || true &
     writer=$!
     wait_for 30 "an upload in parts" some_uploads
-    pid=$(pgrep -f "pg_basebackup.*$m/basebackups/lost" | tail -n 1)
-    kill -9 "$pid"
-    wait "$writer" || true
+    pg_kill_basebackup "$m/basebackups/lost" "$writer"
     [[ -z $(find "$m/basebackups/" -name 'base_*') ]] || fail "what was interrupted looks complete"
     rm -r "$m/basebackups/lost"
     wait_for 60 "the end of cleaning up" no_leftovers

@@ -229,7 +229,7 @@ test_refused()
 
 test_killed_writer()
 {
-    local m=$T/m pid writer
+    local m=$T/m writer
     use_store http
     use_key gpg
     mount_walefs m "$(pg_mount_opts)" partition_size=4M
@@ -237,9 +237,7 @@ test_killed_writer()
     basebackup victim -Ft -X none -r 2M >"$T/victim.log" 2>&1 || true &
     writer=$!
     wait_for 20 "a partition" something_below basebackups_005/
-    pid=$(pgrep -f "pg_basebackup.*$m/basebackups/victim" | tail -n 1)
-    kill -9 "$pid"
-    wait "$writer" || true
+    pg_kill_basebackup "$m/basebackups/victim" "$writer"
     [[ -z $(find "$m/basebackups" -name 'base_*') ]] || fail "a killed writer left a backup"
     rm -r "$m/basebackups/victim"
     wait_for 60 "the end of cleaning up" no_leftovers
