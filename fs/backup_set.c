@@ -241,16 +241,17 @@ static void drop_idle(struct backup_set *set)
     } while (c != NULL);
 }
 
-/* With the lock held: B's files have to be looked up again, in a backup that is opened anew. */
-static bool take_out(struct backup *b)
+/* With the lock held: B's files have to be looked up again, in a backup that is opened anew. The
+ * caller has a reference, so that the set's is not the last. */
+static void take_out(struct backup *b)
 {
     struct backup **slot = &b->set->first;
     while (*slot != NULL && *slot != b)
         slot = &(*slot)->next;
     if (*slot == NULL)
-        return false;
+        return;
     *slot = b->next;
-    return true;
+    atomic_fetch_sub(&b->refs, 1);
 }
 
 static void load_job(void *arg)
@@ -260,13 +261,12 @@ static void load_job(void *arg)
     const struct call call = {.cancel = &set->stop, .deadline_ms = DEADLINE_NONE};
     struct err err = ERR_INIT;
     struct backup_content *content = backup_load(&set->opt, &b->info, &call, &err);
-    bool was_in = false;
     pthread_mutex_lock(&set->lock);
     bool stale = content != NULL && b->shape != 0 && b->shape != content->shape;
     if (stale) {
         err_set(&err, ERR_STALE, "%s: its index has changed; look the files up again",
                 b->info.name);
-        was_in = take_out(b);
+        take_out(b);
     } else if (content != NULL) {
         b->content = content;
         b->shape = content->shape;
@@ -278,8 +278,6 @@ static void load_job(void *arg)
     pthread_mutex_unlock(&set->lock);
     if (stale)
         backup_content_unref(content);
-    if (was_in)
-        backup_unref(b);
     drop_idle(set);
     backup_unref(b);
 }
