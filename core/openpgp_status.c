@@ -57,6 +57,10 @@ static void note_error(struct gpg_status *st, const char *args)
         st->agent_error = code;
         return;
     }
+    /* GnuPG 2.4 counts each key and passphrase that does not fit as an error, also where another
+     * did */
+    if (starts(args, "gpg-exit") && st->agent_error != 0 && st->decryption_okay)
+        return;
     if (starts(args, "symkey_decrypt") && code == GPG_ERR_BAD_PASSPHRASE)
         st->bad_symmetric = true;
     if (st->other_error == 0)
@@ -302,7 +306,7 @@ static bool cannot_unlock(const struct gpg_status *st, const char *log,
         gpg_add_log(err, log);
         return true;
     }
-    if (st->agent_error != 0) {
+    if (st->agent_error != 0 && st->agent_error != GPG_ERR_NO_SECKEY) {
         gpg_judge_agent(st->agent_error, whose, err);
         return true;
     }
