@@ -393,7 +393,8 @@ static struct coded *await_live(struct stage *s, uint64_t *version, const struct
     while (s->live == LIVE_RUNNING && (waiter_wait(&w) || still_fed(s, &seen_ms, call))) {
     }
     bool given_up = s->live == LIVE_RUNNING;
-    if (s->live == LIVE_DONE) {
+    /* less than all: a write was under way when the coder was told the end */
+    if (s->live == LIVE_DONE && s->coded->plain_size == s->size) {
         coded = s->coded;
         atomic_fetch_add(&coded->refs, 1);
     }

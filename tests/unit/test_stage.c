@@ -469,6 +469,40 @@ static void test_two_appends_at_one_place(void **state)
     free(there);
 }
 
+struct late_seal {
+    pthread_t thread;
+    struct stage *stage;
+    uint64_t version; /* after which it seals */
+};
+
+static void *seal_late(void *arg)
+{
+    struct late_seal *l = arg;
+    while (stage_version(l->stage) == l->version)
+        cancel_sleep_ms(NULL, 1);
+    stage_seal(l->stage);
+    return NULL;
+}
+
+/* A close of another descriptor seals while the last write is still under way: the coder ends
+ * before it, and what it has made is not the file. */
+static void test_sealed_during_a_write(void **state)
+{
+    (void)state;
+    enum { LAST = 32 * MIB };
+    char *data = test_bytes(MIB + LAST, 16);
+    struct stage *s = new_stage(true);
+    write_all(s, data, MIB);
+    wait_for_fds(2);
+    struct late_seal l = {.stage = s, .version = stage_version(s)};
+    assert_int_equal(pthread_create(&l.thread, NULL, seal_late, &l), 0);
+    write_at(s, data + MIB, LAST, MIB);
+    pthread_join(l.thread, NULL);
+    check_code(s, data, MIB + LAST);
+    stage_unref(s);
+    free(data);
+}
+
 /* ---- a full disk ---- */
 
 static void test_failed_write(void **state)
@@ -659,6 +693,7 @@ int main(void)
         T(test_concurrent_writers),
         T(test_concurrent_coders),
         T(test_two_appends_at_one_place),
+        T(test_sealed_during_a_write),
         T(test_failed_write),
         T(test_no_directory),
         GPG(test_encrypted),
