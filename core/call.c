@@ -124,6 +124,14 @@ void call_progress(const struct call *call)
         atomic_store(&call->progress->last_ms, now_ms());
 }
 
+void call_sent(const struct call *call, uint64_t bytes)
+{
+    if (call->progress == NULL || bytes <= atomic_load(&call->progress->sent))
+        return;
+    atomic_store(&call->progress->sent, bytes);
+    call_progress(call);
+}
+
 int64_t call_left_ms(const struct call *call)
 {
     int64_t until = call->deadline_ms;

@@ -58,6 +58,7 @@ bool cancel_sleep_ms(struct cancel *c, int64_t wait_ms);
 struct progress {
     int64_t limit_ms;
     _Atomic int64_t last_ms; /* on now_ms()'s clock */
+    _Atomic uint64_t sent;   /* the most of a body that has been on its way; 0 to begin with */
 };
 
 /* What a blocking operation is handed down. Plain data, borrowed for the duration of the call. */
@@ -74,6 +75,10 @@ struct call {
 
 /* Bytes have moved. */
 void call_progress(const struct call *call);
+
+/* The first BYTES of a body are on their way. Progress the first time; sending them again is none.
+ */
+void call_sent(const struct call *call, uint64_t bytes);
 
 /* False with ERR_CANCELLED or ERR_TIMEOUT when the call must not go on. WHAT names the work. */
 bool call_alive(const struct call *call, const char *what, struct err *err);

@@ -42,6 +42,7 @@ static size_t on_send(char *out, size_t size, size_t count, void *arg)
     if (x->md5 != NULL)
         (void)EVP_DigestUpdate(x->md5, out, (size_t)n);
     x->body_pos += (uint64_t)n;
+    call_sent(x->call, x->body_pos);
     metrics_add(COUNT_S3_SENT_BYTES, (uint64_t)n);
     return (size_t)n;
 }

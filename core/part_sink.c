@@ -56,6 +56,7 @@ static struct call bounded(const struct part_sink *s, struct progress *progress)
     struct call call = s->call;
     progress->limit_ms = s->opt.stall_ms;
     atomic_store(&progress->last_ms, now_ms());
+    atomic_store(&progress->sent, 0);
     if (s->opt.stall_ms > 0)
         call.progress = progress;
     return call;

@@ -15,6 +15,7 @@ FILE holds a Python literal, a list of dicts, one for each request in the order 
     etag     the ETag header, without quotes
     range    the Content-Range header, without "bytes "
     raw      the whole answer instead of all of these
+    slow     bytes of the request's body that are read at a time, ten times a second
     sleep    seconds before the answer (the time-outs of a client)
     cut      bytes of the answer's body after which the connection is closed
     stall    bytes of the body after which nothing comes any more
@@ -115,6 +116,14 @@ def answer(conn, step, method):
     return "cut" not in step and not step.get("close") and length is not None
 
 
+def read_body(f, size, at_a_time):
+    body = b""
+    while at_a_time and len(body) < size:
+        body += f.read(min(at_a_time, size - len(body)))
+        time.sleep(0.1)
+    return body if at_a_time else f.read(size)
+
+
 def serve(conn):
     f = conn.makefile("rb")
     step = {}
@@ -128,7 +137,7 @@ def serve(conn):
                 break
             if step.get("drop") == "now":
                 break
-            body = f.read(int(headers.get("content-length", 0)))
+            body = read_body(f, int(headers.get("content-length", 0)), step.get("slow"))
             if "body" in step and body != step["body"].encode():
                 with lock:
                     faults.append("%s: body is %r" % (line, body[:200]))

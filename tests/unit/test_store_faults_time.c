@@ -195,6 +195,31 @@ static bool do_read(struct store *s, const struct call *call, struct err *err)
     return n >= 0;
 }
 
+/* A writer's limit is on time without progress: a slow way to the store is none, one that has come
+ * to a halt is, also when it is tried again. */
+static void test_slow_upload(void **state)
+{
+    (void)state;
+    struct script script;
+    struct err err = ERR_INIT;
+    script_begin(&script, "[{'slow': 4000000, 'etag': 'not-an-md5'}, {'sleep': 20, 'times': 9}]");
+    struct store *s = script_store(&script, 9);
+    struct progress progress = {.limit_ms = 1500, .last_ms = now_ms()};
+    const struct call call = {.deadline_ms = DEADLINE_NONE, .progress = &progress};
+    struct store_put put = {.body = {.size = 100000000}}; /* for at least 2.5 s */
+    put.body.mem = calloc(1, put.body.size);
+    assert_non_null(put.body.mem);
+    assert_ok(s->ops->put(s, "key", &put, NULL, &call, &err), &err);
+    int64_t start = now_ms();
+    put.body.size = 1000;
+    assert_false(s->ops->put(s, "key", &put, NULL, &call, &err));
+    env_assert_error(&err, ERR_TIMEOUT, NULL);
+    assert_true(now_ms() - start < 4000);
+    free((void *)(uintptr_t)put.body.mem);
+    s->ops->free(s);
+    script_drop(&script);
+}
+
 static void test_cancel_waits(void **state)
 {
     (void)state;
@@ -245,10 +270,15 @@ int main(void)
 {
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_retry_after),   cmocka_unit_test(test_silent_server),
-        cmocka_unit_test(test_slow_request),  cmocka_unit_test(test_slow_copy),
-        cmocka_unit_test(test_slow_complete), cmocka_unit_test(test_copy_that_never_ends),
-        cmocka_unit_test(test_cancel_waits),  cmocka_unit_test(test_cancel_waiting_for_connection),
+        cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_silent_server),
+        cmocka_unit_test(test_slow_request),
+        cmocka_unit_test(test_slow_copy),
+        cmocka_unit_test(test_slow_complete),
+        cmocka_unit_test(test_copy_that_never_ends),
+        cmocka_unit_test(test_slow_upload),
+        cmocka_unit_test(test_cancel_waits),
+        cmocka_unit_test(test_cancel_waiting_for_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
