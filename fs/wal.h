@@ -106,6 +106,9 @@ void wal_dir_unkeep(struct fs *fs, struct node *node);
 /* The nodes that are kept, as far as there is room in OUT, each with a reference. */
 size_t wal_dir_kept(struct fs *fs, struct node **out, size_t cap);
 
+/* Something has been published: from now on no earlier "no" of the store is taken for it. */
+void wal_dir_published(struct fs *fs);
+
 /* What is staged on this host and not, or not yet, in the archive. */
 struct wal_backlog {
     size_t files;

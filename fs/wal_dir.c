@@ -12,12 +12,14 @@
 
 /* A program that makes a file asks for its name twice in a row: stat, then open with O_CREAT. The
  * store's "no" to the first is taken for the second, by the same thread and right away: it costs
- * no more than a store that is slower by that much. */
+ * no more than a store that is slower by that much. What this mount has published since the
+ * question ends it. */
 #define ABSENCES 8u
 #define ABSENCE_VALID_MS 20
 struct absence {
     pid_t pid; /* 0: none */
     int64_t known_ms;
+    uint64_t publishes; /* the directory's, before the store was asked */
     char name[WAL_NAME_MAX];
 };
 
@@ -26,6 +28,7 @@ struct wal_dir {
     pthread_mutex_t lock;
     struct absence absences[ABSENCES]; /* lock */
     unsigned next_absence;             /* lock */
+    uint64_t publishes;                /* lock: how many there have been */
     struct node **kept; /* lock: nodes with a stage that outlives its writers; references */
     size_t kept_count;  /* lock */
 };
@@ -96,12 +99,29 @@ size_t wal_dir_kept(struct fs *fs, struct node **out, size_t cap)
 
 /* ---- looking up ---- */
 
-static void note_absence(struct wal_dir *d, const char *name, pid_t pid)
+void wal_dir_published(struct fs *fs)
+{
+    struct wal_dir *d = fs->wal->data;
+    pthread_mutex_lock(&d->lock);
+    d->publishes++;
+    pthread_mutex_unlock(&d->lock);
+}
+
+static uint64_t count_publishes(struct wal_dir *d)
+{
+    pthread_mutex_lock(&d->lock);
+    uint64_t publishes = d->publishes;
+    pthread_mutex_unlock(&d->lock);
+    return publishes;
+}
+
+static void note_absence(struct wal_dir *d, const char *name, pid_t pid, uint64_t publishes)
 {
     pthread_mutex_lock(&d->lock);
     struct absence *a = &d->absences[d->next_absence++ % ABSENCES];
     a->pid = pid;
     a->known_ms = now_ms();
+    a->publishes = publishes;
     strcpy(a->name, name); /* one of PostgreSQL's names, far shorter */
     pthread_mutex_unlock(&d->lock);
 }
@@ -115,7 +135,7 @@ static bool take_absence(struct wal_dir *d, const char *name, pid_t pid)
         struct absence *a = &d->absences[i];
         if (a->pid != pid || strcmp(a->name, name) != 0)
             continue;
-        found = now_ms() - a->known_ms <= ABSENCE_VALID_MS;
+        found = now_ms() - a->known_ms <= ABSENCE_VALID_MS && a->publishes == d->publishes;
         a->pid = 0;
     }
     pthread_mutex_unlock(&d->lock);
@@ -215,6 +235,7 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
         struct wal_stat st;
         struct call bounded = *call;
         bool may_write = !fs->opt.read_only && fs->opt.hard;
+        uint64_t publishes = count_publishes(dir->data);
         int64_t begun_ms = now_ms();
         if (may_write)
             bounded.deadline_ms = begun_ms + patience_ms(fs, dir, name);
@@ -222,7 +243,7 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
             if (!err_transient(err->code))
                 forget_waiting(fs, dir, name);
             if (err->code == ERR_ABSENT)
-                note_absence(dir->data, name, pid);
+                note_absence(dir->data, name, pid, publishes);
             if (!may_write || !err_transient(err->code))
                 return false;
             return answer_maybe(fs, dir, name, now_ms() - begun_ms, out, err);

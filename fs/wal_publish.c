@@ -181,6 +181,7 @@ static bool publish(struct fs *fs, const char *name, struct stage *stage, int64_
     if (!ok)
         return err_set(err, ERR_UNAVAILABLE, "wal/%s comes and goes in the store", name);
     fetcher_drop(fs->fetcher, name);
+    wal_dir_published(fs);
     if (segment_size != 0)
         fs->segment_size = segment_size;
     return true;

@@ -1547,6 +1547,21 @@ static void test_absence_is_not_remembered(void **state)
     free(seg);
 }
 
+/* Nor for the moment between the look-up of a program that makes a file and its next one, when
+ * somebody else has archived that file. */
+static void test_absence_ends_with_a_publish(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct fs_entry e;
+    const size_t n = sizeof(label_text) - 1;
+    assert_false(fs_lookup(fs, wal, LABEL, getpid(), &e, &endless, &err));
+    assert_int_equal(err.code, ERR_ABSENT);
+    assert_int_equal(cp(LABEL, label_text, n), 0);
+    assert_true(fs_lookup(fs, wal, LABEL, getpid(), &e, &endless, &err));
+    fs_forget(fs, e.id, 1);
+}
+
 static const enum err_code all_codes[] = {
     ERR_NONE,     ERR_EXISTS,    ERR_FORBIDDEN, ERR_NO_BUCKET,   ERR_THROTTLED, ERR_UNAVAILABLE,
     ERR_TIMEOUT,  ERR_CANCELLED, ERR_CORRUPT,   ERR_KEY,         ERR_INVALID,   ERR_DENIED,
@@ -2524,6 +2539,7 @@ int main(void)
         T(test_rename_over_a_name_that_is_written),
         T(test_names_like_wal),
         T(test_absence_is_not_remembered),
+        T(test_absence_ends_with_a_publish),
         SOFT(test_no_error_but_absence_is_enoent),
         SOFT(test_soft_gives_up_in_time),
         RO(test_hard_lookup_waits),
