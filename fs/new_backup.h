@@ -121,6 +121,9 @@ bool new_node_setattr(struct fs *fs, struct node *node, const struct fs_setattr 
                       struct handle *handle, struct fs_entry *out, const struct call *call,
                       struct err *err);
 
+/* Of a file: cut, or filled with zeros. Fails for what is archived already. */
+bool new_file_set_size(struct new_file *f, uint64_t size, struct err *err);
+
 /* The backup has failed for REASON: it is logged, uploads end, what was stored is removed in the
  * background. Returns false, with ERR = REASON. */
 bool new_backup_fail(struct new_backup *nb, const struct err *reason, struct err *err);
@@ -158,6 +161,8 @@ bool new_backup_path(struct new_backup *nb, const struct node *node, char *out, 
 struct handle *new_handle(struct fs *fs, struct node *node, int flags, pid_t pid, struct err *err);
 /* With the backup's lock held: it counts as a writer, if it may write. */
 void new_handle_enter_locked(struct handle *h);
+/* And no longer; true for the last writer of its file. */
+bool new_handle_leave_locked(struct handle *h);
 /* One that was never entered. NULL is allowed. */
 void new_handle_drop(struct fs *fs, struct handle *h);
 /* With the backup's lock held: somebody writes into F, or has done so; true for the last of them.

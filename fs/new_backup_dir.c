@@ -354,6 +354,13 @@ static bool new_open(struct fs *fs, struct node *node, int flags, pid_t pid, str
     if (ok)
         new_handle_enter_locked(*handle);
     pthread_mutex_unlock(&nb->lock);
+    /* as a writer already, so that it is not archived in between */
+    if (ok && (flags & O_TRUNC) != 0 && !new_file_set_size(f, 0, err)) {
+        ok = new_backup_lacks(nb, err);
+        pthread_mutex_lock(&nb->lock);
+        (void)new_handle_leave_locked(*handle);
+        pthread_mutex_unlock(&nb->lock);
+    }
     if (!ok)
         new_handle_drop(fs, *handle);
     return ok;

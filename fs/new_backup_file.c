@@ -383,16 +383,11 @@ static bool new_fsync(struct fs *fs, struct handle *h, const struct call *call, 
 
 static void new_release(struct fs *fs, struct handle *h)
 {
-    struct new_writer *w = (struct new_writer *)h;
     struct new_file *f = file_of(h);
     struct new_backup *nb = f->backup;
     struct err err = ERR_INIT, ignored = ERR_INIT;
-    bool last = false;
     pthread_mutex_lock(&nb->lock);
-    if (w->writable) {
-        nb->unclosed -= !w->closed;
-        last = new_file_leave_locked(f);
-    }
+    bool last = new_handle_leave_locked(h);
     bool broken = last && f->tar && f->stream != NULL && !f->stream->sealed;
     bool alive = !nb->failed && !nb->committed;
     pthread_mutex_unlock(&nb->lock);
@@ -403,7 +398,7 @@ static void new_release(struct fs *fs, struct handle *h)
     if (last && alive && !broken && !new_backup_pack_some(nb, false, &err))
         new_backup_fail(nb, &err, &ignored);
     node_unref(fs->inodes, h->node);
-    free(w);
+    free(h);
 }
 
 static const struct handle_ops new_handle_ops = {.read = new_read,
@@ -432,6 +427,15 @@ void new_handle_enter_locked(struct handle *h)
         return;
     new_file_enter_locked(file_of(h));
     file_of(h)->backup->unclosed++;
+}
+
+bool new_handle_leave_locked(struct handle *h)
+{
+    struct new_writer *w = (struct new_writer *)h;
+    if (!w->writable)
+        return false;
+    file_of(h)->backup->unclosed -= !w->closed;
+    return new_file_leave_locked(file_of(h));
 }
 
 void new_handle_drop(struct fs *fs, struct handle *h)

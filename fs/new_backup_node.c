@@ -138,7 +138,7 @@ static struct staged *begin_set_size(struct new_file *f, struct err *err)
 }
 
 /* Giving up a large file's space takes a while: not under the lock. */
-static bool set_size(struct new_file *f, uint64_t size, struct err *err)
+bool new_file_set_size(struct new_file *f, uint64_t size, struct err *err)
 {
     struct new_backup *nb = f->backup;
     pthread_mutex_lock(&nb->lock);
@@ -172,7 +172,7 @@ bool new_node_setattr(struct fs *fs, struct node *node, const struct fs_setattr 
 {
     (void)handle;
     struct new_file *f = node->data;
-    if (set->set_size && !set_size(f, set->size, err))
+    if (set->set_size && !new_file_set_size(f, set->size, err))
         return new_backup_lacks(f->backup, err);
     pthread_mutex_lock(&f->backup->lock);
     bool ok = new_backup_alive_locked(f->backup, err);

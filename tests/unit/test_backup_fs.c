@@ -166,6 +166,42 @@ static void an_open_writer_keeps_it_from_being_completed(void **state)
     bfs_end();
 }
 
+/* cp over a file that is there, and a shell's ">", truncate by their open. */
+static void an_open_that_truncates_leaves_nothing_of_the_old_content(void **state)
+{
+    struct handle *h;
+    (void)state;
+    bfs_begin("label");
+    assert_true(bfs_copy_in("x"));
+    uint64_t top = bfs_look_up(bfs.top, "x.partial");
+    assert_true(bfs_put_text(top, "file", "the content of the first copy"));
+    assert_true(bfs_put_text(top, "none", "something"));
+    uint64_t file = bfs_look_up(top, "file"), none = bfs_look_up(top, "none");
+    assert_ok(fs_open(bfs.fs, file, O_WRONLY | O_TRUNC, BFS_PID, &h, &env_forever, &bfs.err),
+              &bfs.err);
+    assert_ok(fs_write(bfs.fs, h, "second", 6, 0, &env_forever, &bfs.err), &bfs.err);
+    assert_ok(fs_flush(bfs.fs, h, BFS_PID, &env_forever, &bfs.err), &bfs.err);
+    fs_release(bfs.fs, h);
+    assert_ok(fs_open(bfs.fs, none, O_WRONLY | O_TRUNC, BFS_PID, &h, &env_forever, &bfs.err),
+              &bfs.err);
+    assert_ok(fs_flush(bfs.fs, h, BFS_PID, &env_forever, &bfs.err), &bfs.err);
+    fs_release(bfs.fs, h);
+    if (!bfs_complete("x"))
+        fail_msg("%s", bfs.err.text);
+    must_be_text(bfs_walk(bfs.top, NAME "/pgdata/file"), "second");
+    must_be_text(bfs_walk(bfs.top, NAME "/pgdata/none"), "");
+    bfs_end();
+    bfs_begin("label"); /* of what is archived already nothing can be cut off */
+    assert_true(bfs_copy_in("x"));
+    top = bfs_look_up(bfs.top, "x.partial");
+    put_many(top);
+    assert_false(fs_open(bfs.fs, bfs_look_up(top, "many0"), O_WRONLY | O_TRUNC, BFS_PID, &h,
+                         &env_forever, &bfs.err));
+    assert_int_equal(fs_errno(&bfs.err), EBUSY);
+    assert_false(bfs_complete("x"));
+    bfs_end();
+}
+
 static void *release_later(void *handle)
 {
     (void)usleep(100000);
@@ -708,6 +744,7 @@ int main(void)
         cmocka_unit_test(no_failure_makes_a_broken_backup),
         cmocka_unit_test(what_is_read_is_not_taken_away),
         cmocka_unit_test(an_open_writer_keeps_it_from_being_completed),
+        cmocka_unit_test(an_open_that_truncates_leaves_nothing_of_the_old_content),
         cmocka_unit_test(a_close_whose_release_is_on_its_way_is_waited_for),
         cmocka_unit_test(nothing_changes_while_it_is_completed),
         cmocka_unit_test(what_cannot_be_made_fails_the_backup),
