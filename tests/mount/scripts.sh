@@ -724,6 +724,7 @@ fake_backup() # NAME TIMELINE LSN SEGMENT STORED_AT [LABEL]
     mkdir -p "$TREE/basebackups/$1/pgdata" "$TREE/basebackups/$1/tar"
     cat >"$TREE/basebackups/$1/backup.json" <<END
 {
+  "complete": true,
   "label": ${6:+\"$6\"}${6:-null},
   "name": "$1",
   "segment_size": 16777216,
@@ -805,6 +806,14 @@ test_prune_rules()
     prune 0 --keep-days 2 --confirm
     assert_eq "$(find "$TREE/basebackups" -maxdepth 1 -name 'base_*' -printf '%f')" base_0000000200000001000000FE_00000040 "the one that stays"
     assert_eq "$(segments_in "$TREE/wal" | wc -l)" 2 "segments"
+
+    # What LATEST leads to stays, wherever it stands in that order; one that is not complete does not count.
+    make_prunable_tree
+    ln -sfn base_000000010000000000000020_00000040 "$TREE/basebackups/LATEST"
+    json_set complete false base_0000000200000001000000FE_00000040
+    prune 0 --keep 1
+    assert_eq "$(grep -o 'kept: base_[0-9A-F]*' <<<"$OUT" | sort | paste -sd ' ')" \
+        "kept: base_000000010000000000000020 kept: base_000000020000000000000028" "what is kept"
 
     # All backups kept: what was archived before the first.
     make_prunable_tree
