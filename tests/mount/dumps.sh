@@ -566,6 +566,26 @@ END
     umount_walefs m
 }
 
+# A set that failed is none of those that are kept: no complete one goes in its favour.
+test_script_counts_complete_sets()
+{
+    local rc=0
+    use_store file
+    use_key none
+    stubs
+    mount_walefs m allow_delete
+    stub_dump "2026-05-01 02:00" --keep-monthly 2 || fail "$(cat "$T/.said")"
+    printf '%s\n' '#!/bin/bash' 'exit 1' >"$T/bin/pg_restore"
+    stub_dump "2026-06-01 02:00" --keep-monthly 2 || rc=$?
+    assert_eq "$rc" 2 "exit status"
+    printf '%s\n' '#!/bin/bash' >"$T/bin/pg_restore"
+    stub_dump "2026-07-01 02:00" --keep-monthly 2 || fail "$(cat "$T/.said")"
+    assert_eq "$(sets)" "monthly/2026-05-01T02-00-00Z
+monthly/2026-06-01T02-00-00Z
+monthly/2026-07-01T02-00-00Z" "sets"
+    umount_walefs m
+}
+
 # A clock that was ahead, or has gone back: the set of this run stays, and those of the next runs too.
 test_script_clock()
 {
