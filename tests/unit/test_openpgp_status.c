@@ -55,6 +55,9 @@ static void good(void **state)
     /* another recipient's key may have failed first */
     check_decrypt("ERROR pkdecrypt_failed 67108875\nNO_SECKEY 0123456789ABCDEF\n" GOOD, 0, "",
                   ERR_NONE, "");
+    /* which GnuPG 2.4 counts as an error of its own */
+    check_decrypt("ERROR pkdecrypt_failed 67108875\n" GOOD "FAILURE gpg-exit 33554433\n", 0, "",
+                  ERR_NONE, "");
     /* AEAD, as gpg 2.3 reports it */
     check_decrypt("ENC_TO 88D0CD5E6AB5926A 1 0\nDECRYPTION_INFO 0 9 2\nDECRYPTION_OKAY\nGOODMDC\n"
                   "END_DECRYPTION\n",
@@ -106,6 +109,9 @@ static void secret_key_problems(void **state)
                   "ERROR symkey_decrypt.maybe_error 11_BAD_PASSPHRASE\nDECRYPTION_FAILED\n"
                   "END_DECRYPTION\n",
                   GPG_ERR_BAD_PASSPHRASE, "", ERR_KEY, "passphrase only");
+    /* GnuPG 2.4 */
+    check_decrypt("NO_SECKEY 88D0CD5E6AB5926A\n" PK_FAILED("33554449"), GPG_ERR_NO_SECKEY, "",
+                  ERR_KEY, "no secret key: the message is encrypted to 88D0CD5E6AB5926A");
     /* "quiet" in gpg.conf takes NO_SECKEY away */
     check_decrypt("ENC_TO 88D0CD5E6AB5926A 1 0\nDECRYPTION_FAILED\nEND_DECRYPTION\n",
                   GPG_ERR_NO_SECKEY, "", ERR_KEY, "88D0CD5E6AB5926A");
