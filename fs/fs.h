@@ -1,6 +1,6 @@
-/* The file system, as its callers see it: the FUSE adapter (fuse.c) and the tests, which need no
- * kernel. Functions block and may be called from any thread; each takes a call through which it can
- * be cancelled. False comes with an error, which fs_errno turns into an errno. */
+/* The file system, as its callers see it: the FUSE adapter (fuse_ops.c) and the tests, which need
+ * no kernel. Functions block and may be called from any thread; each takes a call through which it
+ * can be cancelled. False comes with an error, which fs_errno turns into an errno. */
 #ifndef WALEFS_FS_FS_H
 #define WALEFS_FS_FS_H
 
@@ -180,7 +180,8 @@ typedef bool fs_emit(void *arg, const char *name, mode_t type, const struct fs_e
 bool fs_readdir(struct fs *fs, struct dir *dir, uint64_t offset, bool plus, fs_emit *emit,
                 void *arg, const struct call *call, struct err *err);
 
-bool fs_statfs(struct fs *fs, struct statvfs *out, struct err *err);
+/* The space of a store that is a directory; any other looks as good as endless. */
+void fs_statfs(struct fs *fs, struct statvfs *out);
 
 /* For log lines: "wal/NAME". */
 void fs_path(struct fs *fs, uint64_t id, char *out, size_t cap);

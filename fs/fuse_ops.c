@@ -643,12 +643,9 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
     struct statvfs st;
-    struct err err = ERR_INIT;
     (void)ino;
-    if (fs_statfs(fs_of(req), &st, &err))
-        fuse_reply_statfs(req, &st);
-    else
-        fuse_reply_err(req, fs_errno(&err));
+    fs_statfs(fs_of(req), &st);
+    fuse_reply_statfs(req, &st);
 }
 
 const struct fuse_lowlevel_ops fuse_handlers = {.init = op_init,

@@ -1745,7 +1745,7 @@ static void test_cached_reads_during_an_outage(void **state)
     struct statvfs st;
     assert_true(fs_getattr(fs, 1, NULL, &e, &endless, &err));
     assert_true(fs_getattr(fs, wal, NULL, &e, &endless, &err));
-    assert_true(fs_statfs(fs, &st, &err));
+    fs_statfs(fs, &st);
     mem_heal(mem);
     free(seg);
 }
@@ -2330,7 +2330,7 @@ static void test_names_and_ids(void **state)
     struct dir *dir;
     assert_false(fs_opendir(fs, 4711, &dir, &endless, &err));
     struct statvfs st;
-    assert_true(fs_statfs(fs, &st, &err));
+    fs_statfs(fs, &st);
     assert_int_equal(st.f_blocks, 1000);
     assert_int_equal(st.f_bavail, 10);
     char path[64];
