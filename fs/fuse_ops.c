@@ -106,6 +106,14 @@ static struct fuse_entry_param entry_param(const struct fs_entry *e)
                                      .entry_timeout = e->valid_s};
 }
 
+static void reply_entry(fuse_req_t req, const struct fs_entry *entry)
+{
+    struct fs *fs = fs_of(req); /* REQ ends with the reply */
+    struct fuse_entry_param e = entry_param(entry);
+    if (fuse_reply_entry(req, &e) != 0) /* interrupted: the kernel did not get it */
+        fs_forget(fs, entry->id, 1);
+}
+
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
     (void)userdata;
@@ -126,13 +134,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     struct fs_entry entry;
     struct err err = ERR_INIT;
     begin(req, &r, WORK_LOOKUP, false);
-    if (!fs_lookup(server->opt.fs, parent, name, pid_of(req), &entry, &r.call, &err)) {
+    if (!fs_lookup(server->opt.fs, parent, name, pid_of(req), &entry, &r.call, &err))
         fail(req, &r, "lookup", parent, name, &err);
-    } else {
-        struct fuse_entry_param e = entry_param(&entry);
-        if (fuse_reply_entry(req, &e) != 0) /* interrupted: the kernel did not get it */
-            fs_forget(server->opt.fs, entry.id, 1);
-    }
+    else
+        reply_entry(req, &entry);
     end(server, &r);
 }
 
@@ -369,13 +374,24 @@ static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
     struct fs_entry entry;
     struct err err = ERR_INIT;
     begin(req, &r, WORK_MKDIR, false);
-    if (!fs_mkdir(server->opt.fs, parent, name, mode, &entry, &r.call, &err)) {
+    if (!fs_mkdir(server->opt.fs, parent, name, mode, &entry, &r.call, &err))
         fail(req, &r, "make the directory", parent, name, &err);
-    } else {
-        struct fuse_entry_param e = entry_param(&entry);
-        if (fuse_reply_entry(req, &e) != 0)
-            fs_forget(server->opt.fs, entry.id, 1);
-    }
+    else
+        reply_entry(req, &entry);
+    end(server, &r);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+    struct fuse_server *server = server_of(req);
+    struct request r;
+    struct fs_entry entry;
+    struct err err = ERR_INIT;
+    begin(req, &r, WORK_SYMLINK, false);
+    if (!fs_symlink(server->opt.fs, parent, name, target, &entry, &r.call, &err))
+        fail(req, &r, "make the link", parent, name, &err);
+    else
+        reply_entry(req, &entry);
     end(server, &r);
 }
 
@@ -433,23 +449,6 @@ static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t
     (void)mode;
     (void)rdev;
     fuse_reply_err(req, EPERM);
-}
-
-static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
-{
-    struct fuse_server *server = server_of(req);
-    struct request r;
-    struct fs_entry entry;
-    struct err err = ERR_INIT;
-    begin(req, &r, WORK_SYMLINK, false);
-    if (!fs_symlink(server->opt.fs, parent, name, target, &entry, &r.call, &err)) {
-        fail(req, &r, "make the link", parent, name, &err);
-    } else {
-        struct fuse_entry_param e = entry_param(&entry);
-        if (fuse_reply_entry(req, &e) != 0)
-            fs_forget(server->opt.fs, entry.id, 1);
-    }
-    end(server, &r);
 }
 
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name)
