@@ -36,18 +36,12 @@ struct partition_cache *partition_cache_new(const struct partition_cache_options
     return c;
 }
 
-static void wake(void *arg)
-{
-    struct partition_cache *c = arg;
-    pthread_mutex_lock(&c->lock);
-    pthread_cond_broadcast(&c->changed);
-    pthread_mutex_unlock(&c->lock);
-}
-
 void partition_cache_stop(struct partition_cache *c)
 {
     cancel_fire(&c->stop);
-    wake(c);
+    pthread_mutex_lock(&c->lock);
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
 }
 
 void partition_cache_free(struct partition_cache *c)
@@ -389,11 +383,6 @@ bool partition_verified(struct partition *p)
     return sound;
 }
 
-static bool is_there(const struct partition *p, size_t block)
-{
-    return p->states[block] == BLOCK_PRESENT || p->states[block] == BLOCK_READ;
-}
-
 /* The stream that comes to BLOCK soon, or as soon as any can. */
 static struct partition_stream *stream_for(struct partition *p, size_t block)
 {
@@ -462,7 +451,7 @@ static bool await_block(struct partition *p, size_t block, const struct call *ca
             *err = p->failure;
             return false;
         }
-        if (is_there(p, block))
+        if (partition_has_block(p, block))
             return true;
         if (!waiting)
             break;

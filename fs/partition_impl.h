@@ -82,6 +82,12 @@ struct partition_cache {
 /* Gives the lock back, and closes the files of partitions that nobody needs any more. */
 void partition_unlock(struct partition_cache *c);
 
+/* With the lock held: may block I be read? */
+static inline bool partition_has_block(const struct partition *p, size_t i)
+{
+    return p->states[i] == BLOCK_PRESENT || p->states[i] == BLOCK_READ;
+}
+
 /* With the lock held. */
 struct partition *partition_ref_locked(struct partition *p);
 void partition_unref_locked(struct partition *p);

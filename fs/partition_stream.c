@@ -243,17 +243,12 @@ static bool run_whole(struct run *r, struct err *err)
     return ok;
 }
 
-static bool is_there(const struct partition *p, size_t block)
-{
-    return p->states[block] == BLOCK_PRESENT || p->states[block] == BLOCK_READ;
-}
-
 /* With the lock held: steps over what is there. False when it has come to where another stream
  * stands, which goes on alone. */
 static bool step_over(struct partition_stream *s)
 {
     const struct partition *p = s->partition;
-    while (s->next_block < p->block_count && is_there(p, s->next_block))
+    while (s->next_block < p->block_count && partition_has_block(p, s->next_block))
         s->next_block++;
     for (const struct partition_stream *o = p->streams; o != NULL; o = o->next)
         if (o != s && !o->go_away && o->next_block == s->next_block) {
@@ -274,7 +269,7 @@ static size_t end_of_piece(const struct partition_stream *s, size_t end)
         if (o != s && !o->go_away && o->next_block > s->next_block && o->next_block < end)
             end = o->next_block;
     for (size_t i = s->next_block; i < end; i++) {
-        there = is_there(p, i) ? there + 1 : 0;
+        there = partition_has_block(p, i) ? there + 1 : 0;
         if (there > worth)
             return i + 1 - there;
     }
