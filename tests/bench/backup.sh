@@ -23,7 +23,7 @@ make_mixed()
 
 take() # DIR OPTIONS...
 {
-    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/big" -U postgres -c fast -Ft -X none -D "$@" 2>"$T/said" || fail "pg_basebackup: $(cat "$T/said")"
+    pg_backup big "$@" -Ft -X none 2>"$T/said" || fail "pg_basebackup: $(cat "$T/said")"
 }
 
 code() # what the pipelines code with

@@ -123,6 +123,22 @@ pg_recover() # NAME BASE MNT [CONF-LINE...]
     wait_for 90 "the end of recovery" pg_true "$1" "not pg_is_in_recovery()"
 }
 
+# Tablespaces of these names, each in $T/ts/TABLESPACE.
+pg_tablespaces() # NAME TABLESPACE...
+{
+    local ts
+    pg_dir "$T/ts"
+    for ts in "${@:2}"; do
+        as_pg mkdir "$T/ts/$ts"
+        pg_sql "$1" "create tablespace $ts location '$T/ts/$ts'"
+    done
+}
+
+pg_backup() # NAME DIR [PG_BASEBACKUP-OPTIONS...]
+{
+    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/$1" -U postgres -c fast -D "$2" "${@:3}"
+}
+
 # The pg_basebackup into DIR dies at once, as the machine's memory or an operator ends it; WRITER is the
 # job of this shell that has started it.
 pg_kill_basebackup() # DIR WRITER

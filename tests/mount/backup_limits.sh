@@ -15,8 +15,7 @@ make_source()
 
 basebackup() # LABEL OPTIONS... (of mount m, or $M)
 {
-    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -Ft -X none \
-        -D "$T/${M:-m}/basebackups/$1" "${@:2}"
+    pg_backup src "$T/${M:-m}/basebackups/$1" -Ft -X none "${@:2}"
 }
 
 # Its copy verifies, and starts.

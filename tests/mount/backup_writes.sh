@@ -151,13 +151,11 @@ test_what_belongs_to_a_backup()
     pg_init src
     pg_conf src "max_wal_senders = 5" "wal_level = replica"
     pg_start src
-    pg_dir "$T/ts"
-    as_pg mkdir "$T/ts/one"
-    pg_sql src "create tablespace one location '$T/ts/one'"
+    pg_tablespaces src one
     pg_sql src "create table t1 tablespace one as select i from generate_series(1, 50000) i"
     oid=$(pg_sql src "select oid from pg_tablespace where spcname = 'one'")
     pg_dir "$T/out"
-    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -D "$T/out/b" -Ft -X none
+    pg_backup src "$T/out/b" -Ft -X none
     mount_walefs m "$(pg_mount_opts)"
     for how in without_tablespace without_any cut whole; do
         mkdir "$b/$how.partial"

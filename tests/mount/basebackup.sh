@@ -11,10 +11,7 @@ make_source() # MOUNT
     pg_conf src "max_wal_senders = 5" "wal_level = replica"
     [[ -z ${1:-} ]] || pg_archive_with src "cp %p $1/wal/%f"
     pg_start src
-    pg_dir "$T/ts"
-    as_pg mkdir "$T/ts/one" "$T/ts/two"
-    pg_sql src "create tablespace one location '$T/ts/one'"
-    pg_sql src "create tablespace two location '$T/ts/two'"
+    pg_tablespaces src one two
     pg_sql src "create table t as select i, md5(i::text) v from generate_series(1, 200000) i"
     pg_sql src "create table t1 tablespace one as select i from generate_series(1, 50000) i"
     pg_sql src "create table t2 (i int) tablespace two"
@@ -23,7 +20,7 @@ make_source() # MOUNT
 
 basebackup() # LABEL OPTIONS...
 {
-    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -D "$T/m/basebackups/$1" "${@:2}"
+    pg_backup src "$T/m/basebackups/$1" "${@:2}"
 }
 
 rows() # CLUSTER
@@ -354,10 +351,7 @@ trees() # STORE KEY
         "rows of the plain backup"
     pg_stop from_plain
 
-    pg_dir "$T/ts"
-    as_pg mkdir "$T/ts/one" "$T/ts/two"
-    pg_sql src "create tablespace one location '$T/ts/one'"
-    pg_sql src "create tablespace two location '$T/ts/two'"
+    pg_tablespaces src one two
     pg_sql src "create table t1 tablespace one as select i from generate_series(1, 50000) i"
     pg_sql src "create table t2 tablespace two as select i from generate_series(1, 4321) i"
     want=$(rows src)

@@ -122,7 +122,7 @@ wal_inside() # STORE KEY OPTIONS...
     pg_conf src "wal_level = replica"
     pg_archive_with src "cp %p $T/m/wal/%f"
     pg_start src
-    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -D "$T/m/basebackups/whole" "${@:3}"
+    pg_backup src "$T/m/basebackups/whole" "${@:3}"
     pg_archive_all src >/dev/null
     pg_stop src
     name=$(readlink "$T/m/basebackups/whole")

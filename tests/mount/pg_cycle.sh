@@ -33,8 +33,7 @@ cycle() # STORE KEY BASE-METHOD
         cp -a "$(pg_data one)" "$T/base/data"
         pg_start one
     else
-        as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/one" -U postgres -D "$T/base/data" -X none -c fast \
-            2>&1
+        pg_backup one "$T/base/data" -X none 2>&1
     fi
 
     pg_sql one "insert into t select i, md5(i::text) from generate_series(50001, 250000) i"

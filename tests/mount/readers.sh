@@ -13,14 +13,11 @@ make_backup() # [KEY]
     pg_init src
     pg_archive_with src "cp %p $T/m/wal/%f"
     pg_start src
-    pg_dir "$T/ts"
-    as_pg mkdir "$T/ts/one" "$T/ts/two"
-    pg_sql src "create tablespace one location '$T/ts/one'"
-    pg_sql src "create tablespace two location '$T/ts/two'"
+    pg_tablespaces src one two
     pg_sql src "create table t as select i, md5(i::text) v from generate_series(1, 200000) i"
     pg_sql src "create table t1 tablespace one as select i from generate_series(1, 5000) i"
     pg_sql src "create table t2 tablespace two as select i from generate_series(1, 300) i"
-    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -Ft -X none -D "$T/m/basebackups/x"
+    pg_backup src "$T/m/basebackups/x" -Ft -X none
     pg_archive_all src >/dev/null
     OID_TWO=$(pg_sql src "select oid from pg_tablespace where spcname = 'two'")
     pg_stop src

@@ -24,17 +24,14 @@ make_source() # MOUNT
     pg_init src
     pg_archive_with src "cp %p $1/wal/%f"
     pg_start src
-    pg_dir "$T/ts"
-    as_pg mkdir "$T/ts/one"
-    pg_sql src "create tablespace one location '$T/ts/one'"
+    pg_tablespaces src one
     pg_sql src "create table t as select i, md5(i::text) v from generate_series(1, 60000) i"
     pg_sql src "create table t1 tablespace one as select i from generate_series(1, 5000) i"
 }
 
 take_backup() # LABEL
 {
-    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -Ft -X none \
-        -D "$TREE/basebackups/$1" >/dev/null 2>&1 || fail "pg_basebackup failed"
+    pg_backup src "$TREE/basebackups/$1" -Ft -X none >/dev/null 2>&1 || fail "pg_basebackup failed"
 }
 
 # A mount with one backup, "nightly", and work after it: WANT_NAMED rows at the restore point "named",

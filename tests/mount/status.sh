@@ -41,7 +41,7 @@ archive_with_backup() # STORE
     pg_conf src "max_wal_senders = 5" "wal_level = replica"
     pg_archive_with src "cp %p $T/m/wal/%f"
     pg_start src
-    as_pg "$PG_BIN/pg_basebackup" -h "$T/pg/src" -U postgres -c fast -D "$T/m/basebackups/nightly" -Ft -X none
+    pg_backup src "$T/m/basebackups/nightly" -Ft -X none
     for _ in 1 2 3 4; do
         pg_sql src "create table if not exists t (i int); insert into t values (1)" >/dev/null
         pg_archive_all src >/dev/null
