@@ -102,6 +102,11 @@ void fs_set_invalidate(struct fs *fs, fs_invalidate *invalidate, void *arg)
     fs->invalidate_arg = arg;
 }
 
+void fs_set_backing_kernel(struct fs *fs, const struct backing_kernel *kernel)
+{
+    fs->backing_kernel = kernel == NULL ? (struct backing_kernel){.open = NULL} : *kernel;
+}
+
 /* ---- life ---- */
 
 struct fs *fs_new(const struct fs_options *options, struct err *err)
@@ -541,6 +546,12 @@ bool fs_handle_immutable(const struct handle *handle)
 bool fs_handle_stream(const struct handle *handle)
 {
     return handle->stream;
+}
+
+int fs_handle_backing(const struct handle *handle, bool *through)
+{
+    *through = handle->backing.through;
+    return handle->backing.id;
 }
 
 bool fs_handle_verified(const struct handle *handle)

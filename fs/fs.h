@@ -59,6 +59,11 @@ void fs_free(struct fs *fs);
 typedef void fs_invalidate(void *arg, uint64_t id);
 void fs_set_invalidate(struct fs *fs, fs_invalidate *invalidate, void *arg);
 
+/* What the kernel can read itself; see backing.h. NULL: nothing, which also forgets what was. Not
+ * while there are requests. */
+struct backing_kernel;
+void fs_set_backing_kernel(struct fs *fs, const struct backing_kernel *kernel);
+
 /* What a lookup or getattr says. */
 struct fs_entry {
     uint64_t id;
@@ -118,6 +123,9 @@ void fs_read_done(struct fs_bytes *bytes);
 bool fs_handle_immutable(const struct handle *handle);
 /* And give it to who opens the file later? */
 bool fs_handle_verified(const struct handle *handle);
+/* The number of the backing file with which it is opened, 0 for none. *THROUGH: the kernel reads
+ * it there. */
+int fs_handle_backing(const struct handle *handle, bool *through);
 /* Is what is written through it a stream, in which nobody can seek? */
 bool fs_handle_stream(const struct handle *handle);
 /* Does fs_flush do anything? */

@@ -7,36 +7,84 @@
  *
  * The kernel reads 128 KiB ahead unless its administrator says otherwise, and each is a request of
  * its own. So a mount by root says otherwise, in sysfs, before INIT is answered; then the smaller
- * of that and of what the answer says holds. Source: process_init_reply() in fs/fuse/inode.c. */
+ * of that and of what the answer says holds. Source: process_init_reply() in fs/fuse/inode.c.
+ *
+ * Nor does libfuse before 3.17 know of backing files (backing.h): the answers to INIT, open and
+ * create say so here, in fields that are zero otherwise and that older kernels do not look at. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "core/log.h"
 #include "fs/fuse_internal.h"
 
 struct init_out_head {
     uint32_t major, minor, max_readahead, flags;
+    uint32_t rest[4];
+    uint32_t flags2, max_stack_depth;
 };
 #define PARALLEL_DIROPS (1u << 18)
+#define INIT_EXT (1u << 30)
+#define PASSTHROUGH2 (1u << 5)
+/* Backing files are not on a stacked file system themselves, and walefs can be below another one.
+ */
+#define STACK_DEPTH 1u
+
+struct open_out {
+    uint64_t handle;
+    uint32_t flags;
+    int32_t backing;
+};
+#define OPEN_PASSTHROUGH (1u << 7)
+
+struct backing_map {
+    int32_t fd;
+    uint32_t flags;
+    uint64_t padding;
+};
+#define IOC_BACKING_OPEN _IOW(229, 1, struct backing_map)
+#define IOC_BACKING_CLOSE _IOW(229, 2, uint32_t)
 
 #define READ_AHEAD_BYTES (1u << 20)
 
 _Thread_local bool fuse_io_answering_init;
+_Thread_local int fuse_io_backing;
+
+static void announce(const struct iovec *answer)
+{
+    struct init_out_head head;
+    memcpy(&head, answer->iov_base, sizeof(head));
+    head.flags |= PARALLEL_DIROPS | INIT_EXT;
+    head.max_readahead = READ_AHEAD_BYTES;
+    head.flags2 |= PASSTHROUGH2;
+    head.max_stack_depth = STACK_DEPTH;
+    memcpy(answer->iov_base, &head, sizeof(head));
+}
+
+/* The last part of the answers to open and create. */
+static void name_backing(const struct iovec *answer)
+{
+    struct open_out out;
+    char *at = (char *)answer->iov_base + answer->iov_len - sizeof(out);
+    memcpy(&out, at, sizeof(out));
+    out.flags |= OPEN_PASSTHROUGH;
+    out.backing = fuse_io_backing;
+    memcpy(at, &out, sizeof(out));
+}
 
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
     (void)userdata;
-    if (fuse_io_answering_init && count >= 2 && iov[1].iov_len >= sizeof(struct init_out_head)) {
-        struct init_out_head head;
-        memcpy(&head, iov[1].iov_base, sizeof(head));
-        head.flags |= PARALLEL_DIROPS;
-        head.max_readahead = READ_AHEAD_BYTES;
-        memcpy(iov[1].iov_base, &head, sizeof(head));
-    }
+    if (fuse_io_answering_init && count >= 2 && iov[1].iov_len >= sizeof(struct init_out_head))
+        announce(&iov[1]);
+    if (fuse_io_backing != 0 && count >= 2 && iov[1].iov_len >= sizeof(struct open_out))
+        name_backing(&iov[1]);
     return writev(fd, iov, count);
 }
 
@@ -51,6 +99,27 @@ static ssize_t io_splice(int from, off_t *from_offset, int to, off_t *to_offset,
 {
     (void)userdata;
     return splice(from, from_offset, to, to_offset, n, flags);
+}
+
+int fuse_io_backing_open(void *server, int fd)
+{
+    struct fuse_server *s = server;
+    struct backing_map map = {.fd = fd};
+    if (s->no_backing)
+        return 0;
+    int id = ioctl(fuse_session_fd(s->session), IOC_BACKING_OPEN, &map);
+    if (id > 0)
+        return id;
+    s->no_backing = errno != ENOMEM && errno != ENOSPC;
+    log_debug("the kernel does not read fetched files itself: %s", strerror(errno));
+    return 0;
+}
+
+void fuse_io_backing_close(void *server, int id)
+{
+    const struct fuse_server *s = server;
+    uint32_t number = (uint32_t)id;
+    (void)ioctl(fuse_session_fd(s->session), IOC_BACKING_CLOSE, &number);
 }
 
 bool fuse_io_install(struct fuse_server *s)

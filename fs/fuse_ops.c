@@ -196,12 +196,15 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
     end(server, &r);
 }
 
-/* Reads and writes of WAL come straight to us: nothing that was archived is served from a page
- * cache that another host's view could make stale, and a waiting read can be interrupted. */
+/* Reads and writes of WAL come straight to us, or go to a backing file: nothing that was archived
+ * is served from a page cache that another host's view could make stale, and a waiting read can be
+ * interrupted. Direct I/O goes before a backing file that is named. */
 static void set_open_flags(struct fuse_file_info *fi, struct handle *handle)
 {
+    bool through;
     fi->fh = (uint64_t)(uintptr_t)handle;
-    fi->direct_io = !fs_handle_immutable(handle);
+    fuse_io_backing = fs_handle_backing(handle, &through);
+    fi->direct_io = !fs_handle_immutable(handle) && !through;
     fi->keep_cache = fs_handle_verified(handle);
     fi->nonseekable = fs_handle_stream(handle);
     fi->noflush = !fs_handle_flushes(handle); /* spares a reader's close a request */
@@ -226,6 +229,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
             fs_release(server->opt.fs, handle);
             fs_forget(server->opt.fs, entry.id, 1);
         }
+        fuse_io_backing = 0;
     }
     end(server, &r);
 }
@@ -243,6 +247,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         set_open_flags(fi, handle);
         if (fuse_reply_open(req, fi) != 0)
             fs_release(server->opt.fs, handle);
+        fuse_io_backing = 0;
     }
     end(server, &r);
 }

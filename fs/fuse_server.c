@@ -11,6 +11,7 @@
 
 #include "core/buf.h"
 #include "core/log.h"
+#include "fs/backing.h"
 #include "fs/fuse_internal.h"
 #include "fs/unmount.h"
 
@@ -134,6 +135,9 @@ struct fuse_server *fuse_server_new(const struct fuse_server_options *options, s
         if (!is_descriptor(s->opt.mountpoint))
             fuse_io_read_ahead(s->opt.mountpoint);
         fs_set_invalidate(s->opt.fs, invalidate, s);
+        const struct backing_kernel kernel = {
+            .open = fuse_io_backing_open, .close = fuse_io_backing_close, .arg = s};
+        fs_set_backing_kernel(s->opt.fs, &kernel);
         int fd = fuse_session_fd(s->session);
         if (s->wake_fd >= 0 && fuse_io_install(s) &&
             fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0)
@@ -358,6 +362,7 @@ void fuse_server_free(struct fuse_server *s)
 {
     if (s == NULL)
         return;
+    fs_set_backing_kernel(s->opt.fs, NULL);
     if (s->session != NULL) {
         if (s->mounted)
             fuse_session_unmount(s->session);

@@ -4,6 +4,7 @@
 
 #include <sys/queue.h>
 
+#include "fs/backing.h"
 #include "fs/backup_set.h"
 #include "fs/fetch.h"
 #include "fs/fs.h"
@@ -40,6 +41,7 @@ struct fs {
     LIST_HEAD(dir_list, dir) dirs;          /* handles_lock: open directories */
     fs_invalidate *invalidate;              /* set once, before there are requests; may be NULL */
     void *invalidate_arg;
+    struct backing_kernel backing_kernel;
     _Atomic uint32_t segment_size; /* of this archive's WAL, as a header says; 0: not known yet */
     _Atomic uint32_t counted_size; /* of its newest segment, as was last counted; 0: not yet */
 };
@@ -130,10 +132,11 @@ struct handle_ops {
  * the kernel then releases nothing. */
 struct handle {
     const struct handle_ops *ops;
-    struct node *node;       /* a reference */
-    bool immutable;          /* what it reads never changes: the kernel may cache it */
-    bool verified;           /* and is known to be sound: also for who opens it later */
-    bool stream;             /* what is written through it is appended: it cannot seek */
+    struct node *node; /* a reference */
+    bool immutable;    /* what it reads never changes: the kernel may cache it */
+    bool verified;     /* and is known to be sound: also for who opens it later */
+    bool stream;       /* what is written through it is appended: it cannot seek */
+    struct backing_use backing;
     LIST_ENTRY(handle) link; /* fs->handles_lock */
 };
 

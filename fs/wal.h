@@ -16,6 +16,7 @@ extern const struct node_ops wal_file_ops;
 
 /* A file's own data (node->data). */
 struct wal_file {
+    struct backing backing;
     pthread_mutex_t lock;
     struct stage *stage; /* lock: the candidate or the temporary's content; a reference */
     unsigned writers;    /* lock: handles that can write to this stage */
@@ -80,16 +81,16 @@ void wal_drop_writer(struct wal_file *file, const struct stage *stage);
 struct stage *wal_file_stage(struct wal_file *file);
 
 /* A handle for reading NODE, whose name is NAME: waits until its content is there and verified. */
-struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name,
+struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name, int flags,
                               const struct call *call, struct err *err);
 
 /* The part of [OFFSET, OFFSET+SIZE) that a file of FILE_SIZE has. */
 void wal_set_bytes(int fd, uint64_t file_size, uint64_t offset, size_t size, struct fs_bytes *out);
 
 /* A handle for writing; takes over the caller's reference and writer count of STAGE (NULL: the
- * published content, copied at the first change). PID opens it. */
-struct handle *wal_writer_new(struct fs *fs, struct node *node, struct stage *stage, pid_t pid,
-                              struct err *err);
+ * published content, copied at the first change), and BACKING. PID opens it. */
+struct handle *wal_writer_new(struct fs *fs, struct node *node, struct stage *stage,
+                              const struct backing_use *backing, pid_t pid, struct err *err);
 bool wal_is_writer(const struct handle *handle); /* NULL is none */
 bool wal_writer_truncate(struct fs *fs, struct handle *writer, uint64_t size,
                          const struct call *call, struct err *err);

@@ -357,6 +357,7 @@ static bool dir_create(struct fs *fs, struct node *dir, const char *name, int fl
 {
     (void)mode;
     struct stage *stage = NULL;
+    struct backing_use backing = {.backing = NULL};
     if (fs->opt.read_only)
         return err_set(err, ERR_DENIED, "wal/%s: the mount is read-only", name);
     struct node *node = inode_obtain(fs->inodes, dir, name, &wal_file_template, err);
@@ -371,6 +372,8 @@ static bool dir_create(struct fs *fs, struct node *dir, const char *name, int fl
         err_set(err, ERR_EXISTS, "wal/%s is being written by somebody else", name);
         goto out;
     }
+    if (!backing_enter(&file->backing, &fs->backing_kernel, -1, flags, &backing, err))
+        goto out;
     stage = wal_new_stage(fs, file, name, err);
     if (stage == NULL)
         goto out;
@@ -381,10 +384,11 @@ static bool dir_create(struct fs *fs, struct node *dir, const char *name, int fl
         file->temporary = file->kept = true;
         pthread_mutex_unlock(&file->lock);
     }
-    *handle = wal_writer_new(fs, node, stage, pid, err);
+    *handle = wal_writer_new(fs, node, stage, &backing, pid, err);
     if (*handle == NULL)
         goto out;
     stage = NULL;
+    backing = (struct backing_use){.backing = NULL};
     ok = wal_file_entry(fs, node, out, call, err);
     if (ok)
         node_add_lookup(fs->inodes, node);
@@ -395,6 +399,7 @@ out:
         wal_drop_writer(file, stage);
         stage_unref(stage);
     }
+    backing_leave(&fs->backing_kernel, &backing);
     node_unref(fs->inodes, node);
     return ok;
 }

@@ -12,7 +12,7 @@ static void *file_new_data(void)
 {
     struct wal_file *f = calloc(1, sizeof(*f));
     if (f != NULL)
-        pthread_mutex_init(&f->lock, NULL);
+        pthread_mutex_init(&f->lock, NULL), backing_init(&f->backing);
     return f;
 }
 
@@ -21,6 +21,7 @@ static void file_free_data(void *data)
     struct wal_file *f = data;
     stage_unref(f->stage);
     pthread_mutex_destroy(&f->lock);
+    backing_destroy(&f->backing);
     free(f);
 }
 
@@ -208,16 +209,19 @@ static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
     if (name[0] == '\0')
         return err_set(err, ERR_STALE, "another file has its name now");
     if ((flags & O_ACCMODE) == O_RDONLY) {
-        *handle = wal_reader_new(fs, node, name, call, err);
+        *handle = wal_reader_new(fs, node, name, flags, call, err);
         return *handle != NULL;
     }
     if (fs->opt.read_only)
         return err_set(err, ERR_DENIED, "wal/%s: the mount is read-only", name);
     struct stage *stage = NULL;
+    struct backing_use backing;
+    if (!backing_enter(&f->backing, &fs->backing_kernel, -1, flags, &backing, err))
+        return false;
     if ((flags & O_TRUNC) != 0) {
         stage = wal_new_stage(fs, f, name, err);
         if (stage == NULL)
-            return false;
+            goto fail;
     } else {
         pthread_mutex_lock(&f->lock);
         if (f->stage != NULL) {
@@ -226,12 +230,14 @@ static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
         }
         pthread_mutex_unlock(&f->lock);
     }
-    *handle = wal_writer_new(fs, node, stage, pid, err);
+    *handle = wal_writer_new(fs, node, stage, &backing, pid, err);
     if (*handle != NULL)
         return true;
+fail:
     if (stage != NULL)
         wal_drop_writer(f, stage);
     stage_unref(stage);
+    backing_leave(&fs->backing_kernel, &backing);
     return false;
 }
 

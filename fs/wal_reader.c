@@ -2,6 +2,7 @@
  * is staged under a temporary name. */
 #include <stdlib.h>
 
+#include "core/metrics.h"
 #include "fs/wal.h"
 
 void wal_set_bytes(int fd, uint64_t file_size, uint64_t offset, size_t size, struct fs_bytes *out)
@@ -33,6 +34,7 @@ static bool reader_read(struct fs *fs, struct handle *handle, uint64_t offset, s
 static void reader_release(struct fs *fs, struct handle *handle)
 {
     struct reader *r = (struct reader *)handle;
+    backing_leave(&fs->backing_kernel, &r->base.backing);
     plain_unref(r->plain);
     stage_unref(r->stage);
     node_unref(fs->inodes, r->base.node);
@@ -48,7 +50,19 @@ static bool reader_getattr(struct fs *fs, const struct handle *handle, struct fs
 static const struct handle_ops reader_ops = {
     .read = reader_read, .release = reader_release, .getattr = reader_getattr};
 
-struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name,
+/* A segment under its name does not change: the kernel may read it itself. */
+static bool enter(struct fs *fs, struct reader *r, enum wal_kind kind, int flags, struct err *err)
+{
+    struct wal_file *f = r->base.node->data;
+    int fd = kind == WAL_SEGMENT ? r->plain->fd : -1;
+    if (!backing_enter(&f->backing, &fs->backing_kernel, fd, flags, &r->base.backing, err))
+        return false;
+    if (r->base.backing.through) /* as far as we can tell */
+        metrics_add(COUNT_READ_BYTES, r->plain->size);
+    return true;
+}
+
+struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name, int flags,
                               const struct call *call, struct err *err)
 {
     struct wal_file *f = node->data;
@@ -61,13 +75,14 @@ struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name
     enum wal_kind kind = wal_name_parse(name).kind;
     if (kind == WAL_OTHER) {
         r->stage = wal_file_stage(f);
-        if (r->stage != NULL)
+        if (r->stage == NULL)
+            err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
+        else if (enter(fs, r, kind, flags, err))
             return &r->base;
-        err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
         goto fail;
     }
     r->plain = wal_fetch(fs, name, call, err);
-    if (r->plain == NULL)
+    if (r->plain == NULL || !enter(fs, r, kind, flags, err))
         goto fail;
     if (kind == WAL_SEGMENT)
         fetcher_ahead(fs->fetcher, name, (uint32_t)r->plain->size);

@@ -335,6 +335,7 @@ static void writer_release(struct fs *fs, struct handle *handle)
         stage_unref(w->stage);
     }
     plain_unref(w->plain);
+    backing_leave(&fs->backing_kernel, &w->base.backing);
     node_unref(fs->inodes, w->base.node);
     pthread_mutex_destroy(&w->lock);
     free(w);
@@ -359,15 +360,16 @@ static const struct handle_ops writer_ops = {.read = writer_read,
                                              .release = writer_release,
                                              .getattr = writer_getattr};
 
-struct handle *wal_writer_new(struct fs *fs, struct node *node, struct stage *stage, pid_t pid,
-                              struct err *err)
+struct handle *wal_writer_new(struct fs *fs, struct node *node, struct stage *stage,
+                              const struct backing_use *backing, pid_t pid, struct err *err)
 {
     struct writer *w = calloc(1, sizeof(*w));
     if (w == NULL) {
         err_set(err, ERR_NO_MEMORY, "out of memory");
         return NULL;
     }
-    w->base = (struct handle){.ops = &writer_ops, .node = node_ref(fs->inodes, node)};
+    w->base = (struct handle){
+        .ops = &writer_ops, .node = node_ref(fs->inodes, node), .backing = *backing};
     w->opener = process_of_thread(pid);
     w->stage = stage;
     w->fresh = stage != NULL && stage_version(stage) == 0;

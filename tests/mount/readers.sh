@@ -256,3 +256,66 @@ test_few_requests()
     assert_eq "$(requests close)" 0 "requests of closing what was only read"
     umount_walefs m
 }
+
+# What a mount by root has fetched, a kernel of 6.9 or later reads itself, whoever else opens the segment
+# meanwhile. For the mount of another user see mounting.for_another_user.
+test_kernel_reads_segments()
+{
+    local itself=0 reads
+    [[ $(printf '6.9\n%s\n' "$(uname -r)" | sort -V | head -n 1) != 6.9 ]] || itself=1
+    use_store file
+    use_key none
+    make_seg "$(seg_name 1 16)" "$T/one" 16 "from a"
+    make_seg "$(seg_name 1 16)" "$T/other" 16 "from b"
+    mount_walefs m
+    cp "$T/one" "$T/m/wal/$(seg_name 1 16)"
+    python3 - "$T/m/wal/$(seg_name 1 16)" "$T/one" "$T/other" $itself <<'END'
+import errno, mmap, os, subprocess, sys
+name, one, other, itself = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4] == "1"
+data = open(one, "rb").read()
+half = len(data) // 2
+
+def cp(source):
+    return subprocess.run(["cp", source, name], stderr=subprocess.PIPE, text=True).stderr
+
+def read(fd, offset=0):
+    parts = []
+    while part := os.pread(fd, 1 << 20, offset):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
+
+first = os.open(name, os.O_RDONLY)
+assert os.pread(first, half, 0) == data[:half]
+assert cp(one) == ""
+assert "File exists" in cp(other)
+writer = os.open(name, os.O_WRONLY)
+second = os.open(name, os.O_RDONLY)
+assert read(second) == data
+os.close(first)
+assert mmap.mmap(second, 0, prot=mmap.PROT_READ)[:] == data if itself else True
+try: # could map it, and change what the other reads
+    os.close(os.open(name, os.O_RDWR))
+    assert not itself
+except OSError as e:
+    assert itself and e.errno == errno.EBUSY, e
+os.close(writer)
+assert read(second, half) == data[half:]
+assert os.lseek(second, 0, os.SEEK_END) == len(data)
+os.close(second)
+
+both = os.open(name, os.O_RDWR)
+third = os.open(name, os.O_RDONLY)
+assert read(third) == data and read(both) == data
+os.close(both)
+os.close(third)
+END
+    umount_walefs m
+    mount_walefs m
+    cp "$T/m/wal/$(seg_name 1 16)" "$T/out"
+    assert_same "$T/out" "$T/one"
+    reads=$(requests read)
+    [[ $itself == 0 || $reads == 0 ]] || fail "$reads requests to read what the kernel could read itself"
+    (($(awk '$1 == "walefs_read_bytes_total" { print $2 }' "$T/m/status/metrics") >= 16777216)) || fail "they do not count"
+    umount_walefs m
+}

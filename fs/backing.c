@@ -1,0 +1,67 @@
+#include "fs/backing.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+void backing_init(struct backing *b)
+{
+    *b = (struct backing){.id = 0};
+    pthread_mutex_init(&b->lock, NULL);
+}
+
+void backing_destroy(struct backing *b)
+{
+    pthread_mutex_destroy(&b->lock);
+}
+
+/* With the lock held: makes FD the backing file. */
+static bool give(struct backing *b, const struct backing_kernel *kernel, int fd)
+{
+    struct stat st;
+    if (kernel->open == NULL || fstat(fd, &st) != 0)
+        return false;
+    b->id = kernel->open(kernel->arg, fd);
+    b->dev = st.st_dev;
+    b->ino = st.st_ino;
+    return b->id > 0;
+}
+
+static bool is_backing(const struct backing *b, int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_dev == b->dev && st.st_ino == b->ino;
+}
+
+bool backing_enter(struct backing *b, const struct backing_kernel *kernel, int fd, int flags,
+                   struct backing_use *use, struct err *err)
+{
+    bool ok = true;
+    *use = (struct backing_use){.backing = b};
+    pthread_mutex_lock(&b->lock);
+    if (b->with > 0 && (flags & O_ACCMODE) == O_RDWR) {
+        *use = (struct backing_use){.backing = NULL};
+        ok = err_set(err, ERR_BUSY,
+                     "somebody reads it, so it cannot be opened for reading and writing");
+    } else if (b->with > 0 || (fd >= 0 && b->without == 0 && give(b, kernel, fd))) {
+        b->with++;
+        use->id = b->id;
+        use->through = fd >= 0 && is_backing(b, fd);
+    } else {
+        b->without++;
+    }
+    pthread_mutex_unlock(&b->lock);
+    return ok;
+}
+
+void backing_leave(const struct backing_kernel *kernel, const struct backing_use *use)
+{
+    struct backing *b = use->backing;
+    if (b == NULL)
+        return;
+    pthread_mutex_lock(&b->lock);
+    if (use->id == 0)
+        b->without--;
+    else if (--b->with == 0 && kernel->close != NULL)
+        kernel->close(kernel->arg, b->id);
+    pthread_mutex_unlock(&b->lock);
+}
