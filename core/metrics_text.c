@@ -98,7 +98,10 @@ static void print_durations(FILE *out, const char *family, const char *label, en
 static const struct {
     const char *name, *help;
 } counters[COUNT_KINDS] = {
-    [COUNT_READ_BYTES] = {"walefs_read_bytes_total", "Bytes that programs read through the mount."},
+    [COUNT_READ_BYTES] =
+        {"walefs_read_bytes_total",
+         "Bytes that programs read through the mount; segments that the kernel reads itself count "
+         "whole."},
     [COUNT_WRITTEN_BYTES] = {"walefs_written_bytes_total",
                              "Bytes that programs wrote through the mount."},
     [COUNT_S3_RECEIVED_BYTES] = {"walefs_s3_received_bytes_total",
