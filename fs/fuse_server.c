@@ -362,7 +362,8 @@ void fuse_server_free(struct fuse_server *s)
 {
     if (s == NULL)
         return;
-    fs_set_backing_kernel(s->opt.fs, NULL);
+    if (s->opt.fs != NULL)
+        fs_set_backing_kernel(s->opt.fs, NULL);
     if (s->session != NULL) {
         if (s->mounted)
             fuse_session_unmount(s->session);
