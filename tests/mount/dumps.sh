@@ -667,6 +667,48 @@ test_script_killed()
     umount_walefs m
 }
 
+# What cannot be listed is not empty: else a month would get a second set, which pushes out an older one. As a
+# user whom modes bind, in a plain tree: of a directory with 0300 all is possible but to list it.
+test_script_needs_listings()
+{
+    local d=$T/m/dumps set day rc step
+    stubs
+    pg_dir "$T/m"
+    as_pg mkdir -p "$d" "$T/m/wal"
+    chmod 755 "$T/bin"
+    as_user() # STATUS TIME ARGS...
+    {
+        rc=0
+        as_pg env "PATH=$T/bin:$PATH" "$ROOT/mount/walefs-dump" --now "$2" "${@:3}" "$T/m" >"$T/.said" 2>&1 || rc=$?
+        assert_eq "$rc" "$1" "exit status at $2: $(cat "$T/.said")"
+    }
+    for day in 2026-04-01 2026-05-01 2026-05-04; do
+        as_user 0 "$day 02:00"
+    done
+    set=monthly/2026-05-01T02-00-00Z
+    for step in /monthly "/$set" /weekly ""; do
+        chmod 300 "$d$step"
+        as_user 1 "2026-05-06 02:00" --keep-monthly 2
+        assert_match "$(last_line)" "refused, nothing was dumped: .*/dumps$step cannot be listed.*Permission denied" "last line"
+        chmod 700 "$d$step"
+    done
+    # a list that is there, and cannot be looked at
+    chmod 600 "$d/$set"
+    as_user 0 "2026-05-06 02:00" --keep-monthly 2
+    chmod 700 "$d/$set"
+    assert_eq "$(sets)" "daily/2026-05-06T02-00-00Z
+monthly/2026-04-01T02-00-00Z
+$set
+weekly/2026-05-04T02-00-00Z" "sets"
+    # later, when it is about what is too old
+    sed -i "2i chmod 300 '$d/daily'" "$T/bin/pg_dump"
+    as_user 2 "2026-05-07 02:00" --keep-daily 1
+    chmod 700 "$d/daily"
+    assert_match "$(last_line)" "failed: .*/dumps/daily cannot be listed.*; everything was dumped to .*/daily/2026-05-07" "last line"
+    [[ -e $d/daily/2026-05-07T02-00-00Z/contents ]] || fail "the set is not complete"
+    assert_eq "$(sets | grep -c daily)" 2 "daily sets"
+}
+
 # A second run for the same mount, by whatever path, does nothing; the next one does.
 test_script_twice()
 {
