@@ -709,6 +709,36 @@ weekly/2026-05-04T02-00-00Z" "sets"
     assert_eq "$(sets | grep -c daily)" 2 "daily sets"
 }
 
+# The list of a set stays as long as anything that it lists does, also when a file cannot be removed.
+test_script_removes_lists_last()
+{
+    local day rc=0
+    use_store file
+    use_key none
+    stubs
+    mount_walefs m allow_delete
+    for day in 2026-05-01 2026-05-04 2026-05-05; do
+        stub_dump "$day 02:00" --keep-daily 1 || fail "$(cat "$T/.said")"
+    done
+    cat >"$T/bin/rm" <<'END'
+#!/bin/bash
+for arg; do
+    [[ $arg != db.dump ]] || { bad=1 && continue; }
+    args+=("$arg")
+done
+/bin/rm "${args[@]}"
+[[ -z $bad ]] || { echo "rm: cannot remove 'db.dump': Input/output error" >&2 && exit 1; }
+END
+    chmod +x "$T/bin/rm"
+    stub_dump "2026-05-06 02:00" --keep-daily 1 || rc=$?
+    assert_eq "$rc" 2 "exit status"
+    assert_match "$(last_line)" "too old stays: rm: cannot remove 'db.dump': Input/output error" "last line"
+    rm "$T/bin/rm"
+    stub_dump "2026-05-07 02:00" --keep-daily 1 || fail "$(cat "$T/.said")"
+    assert_eq "$(sets | grep daily)" "daily/2026-05-07T02-00-00Z" "daily sets"
+    umount_walefs m
+}
+
 # A second run for the same mount, by whatever path, does nothing; the next one does.
 test_script_twice()
 {
