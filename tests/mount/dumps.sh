@@ -557,6 +557,18 @@ END
     assert_match "$(cat "$T/m/dumps/monthly/2026-05-01T02-00-00Z/contents.failed")" $'^good.dump\t5\tok$' "contents"
     assert_match "$(cat "$T/m/dumps/monthly/2026-05-01T02-00-00Z/contents.failed")" $'^bad.dump\t0\tfailed$' "contents"
     assert_eq "$(grep -c -- '--list .*\.dump$' "$T/listed")" 2 "dumps that pg_restore has listed"
+    # one that cannot be looked at is no reason to leave the others
+    # shellcheck disable=SC2016
+    printf '%s\n' '#!/bin/bash' '[[ ${!#} != *good.dump ]] || { echo "stat: cannot statx: Input/output error" >&2; exit 1; }' \
+        'exec /usr/bin/stat "$@"' >"$T/bin/stat"
+    chmod +x "$T/bin/stat"
+    rc=0
+    stub_dump "2026-05-02 01:00" || rc=$?
+    rm "$T/bin/stat"
+    assert_eq "$rc" 2 "exit status"
+    assert_match "$(last_line)" "not dumped: database 'good' database 'bad'" "last line"
+    assert_eq "$(cut -f1,3 "$T/m/dumps/monthly/2026-05-02T01-00-00Z/contents.failed" | tail -n 3)" \
+        $'globals.sql\tok\ngood.dump\tfailed\nbad.dump\tfailed' "contents"
     # the globals, cut off
     sed -i 's/cluster dump complete/cluster dump/' "$T/bin/pg_dumpall"
     rc=0
