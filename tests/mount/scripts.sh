@@ -866,7 +866,57 @@ test_prune_keeps_what_is_uncertain()
     assert_eq "$(segments_in "$TREE/wal" | wc -l)" "$b" "WAL after a failure"
 }
 
-# Many names, few processes.
+# What cannot be looked at is there: the whole of it, or nothing is removed. As a user whom modes bind.
+test_prune_needs_to_see()
+{
+    local b=base_000000010000000000000020_00000040 before
+    unseen() # DIR-THAT-CANNOT-BE-LISTED REGEX OPTIONS...: refused, and nothing is gone
+    {
+        before=$(cd "$TREE" && find . | sort)
+        chown -R "$PG_OS_USER:" "$TREE"
+        [[ -z $1 ]] || chmod 300 "$TREE/$1"
+        runs 1 as_pg env PATH="$T/bin:$PATH" "$PRUNE" "${@:3}" --confirm "$TREE"
+        [[ -z $1 ]] || chmod 755 "$TREE/$1"
+        assert_match "$LAST" "refused, nothing was removed: .*$2" "last line"
+        assert_eq "$(cd "$TREE" && find . | sort)" "$before" "what is there"
+    }
+
+    make_prunable_tree
+    chmod 755 "$T/bin"
+    unseen wal "/wal cannot be listed .*Permission denied"
+    unseen basebackups "/basebackups cannot be listed .*Permission denied"
+
+    # a backup of which nothing is known but its name
+    rm -r "${TREE:?}/basebackups/base_000000010000000000000010_00000040"
+    touch "$TREE/basebackups/base_000000010000000000000010_00000040"
+    unseen "" "base_000000010000000000000010_00000040 cannot be read"
+
+    make_prunable_tree
+    ln -sfn "$b" "$TREE/basebackups/LATEST"
+    printf '#!/bin/sh\nexit 1\n' >"$T/bin/readlink"
+    chmod 755 "$T/bin/readlink"
+    unseen "" "/LATEST cannot be read" --keep 1
+    rm "$T/bin/readlink"
+
+    # of an online backup, pg_control says a later place than backup_label
+    make_prunable_tree
+    json_set written_by '"WAL-E"' $b
+    pg_init src
+    mkdir "$TREE/basebackups/$b/pgdata/global"
+    cp "$(pg_data src)/global/pg_control" "$TREE/basebackups/$b/pgdata/global/"
+    printf '\x00\x00\x00\x30\x00\x00\x00\x00' |
+        dd of="$TREE/basebackups/$b/pgdata/global/pg_control" bs=1 seek=40 conv=notrunc status=none
+    ln -s backup_label "$TREE/basebackups/$b/pgdata/backup_label"
+    unseen "" "backup_label cannot be read" --keep 4
+
+    # the size of a segment, where nothing but a segment tells it
+    make_prunable_tree
+    sed -i '/segment_size/d' "$TREE"/basebackups/*/backup.json
+    printf '#!/bin/sh\nexit 1\n' >"$T/bin/stat"
+    chmod 755 "$T/bin/stat"
+    unseen "" "how long a segment is"
+}
+
 # rm on the mount only notes what is to be deleted: done is what the store has done.
 test_prune_waits_for_the_store()
 {
@@ -887,8 +937,17 @@ END
     echo "walefs_wal_deletions_pending 2" >"$TREE/status/metrics"
     prune 2 --keep 3 --confirm
     assert_match "$LAST" "failed: 2 WAL files are in the archive still; the mount goes on" "last line"
+
+    # a mount that has gone meanwhile tells nothing
+    make_prunable_tree
+    mkdir "$TREE/status"
+    echo "walefs_wal_deletions_pending 3" >"$TREE/status/metrics"
+    printf '#!/bin/bash\nrm -r "%s/status"\n' "$TREE" >"$T/bin/sleep"
+    prune 2 --keep 4 --confirm
+    assert_match "$LAST" "failed: whether the store has deleted all is not known .*No such file" "last line"
 }
 
+# Many names, few processes.
 test_prune_is_quick()
 {
     local t0
