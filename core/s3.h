@@ -151,9 +151,13 @@ int64_t s3_parse_time(const char *text);
 bool s3_copy(struct store *, const char *from, const char *to, const char *etag,
              struct store_info *, const struct call *, struct err *);
 
-/* s3_sweep.c: aborts uploads below the prefix that were begun before OLDER_THAN_S and are not
- * finished; *ABORTED counts them. */
-bool s3_sweep(struct s3 *s3, int64_t older_than_s, size_t *aborted, const struct call *call,
+/* s3_sweep.c: aborts uploads below the prefix that were begun before OLDER_THAN_S, are not
+ * finished, and have no part that was stored since. */
+struct s3_swept {
+    size_t aborted;
+    size_t left; /* of which the store does not tell when the last part was stored */
+};
+bool s3_sweep(struct s3 *s3, int64_t older_than_s, struct s3_swept *swept, const struct call *call,
               struct err *err);
 
 /* s3_remove.c */

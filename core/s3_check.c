@@ -6,7 +6,7 @@
 #include "core/s3.h"
 
 #define CHECK_ATTEMPTS 2
-/* No upload of a mount that is alive takes so long between two partitions. */
+/* So long after its last part an upload's maker is taken for dead. */
 #define STALE_UPLOAD_S (24 * 60 * 60)
 
 /* An object that nobody makes. */
@@ -83,14 +83,18 @@ static void probe_payload_check(struct s3 *s3, const struct call *call)
 /* As far as this identity may. */
 static void sweep(struct s3 *s3, const struct call *call)
 {
-    size_t aborted;
+    struct s3_swept swept;
     struct err err = ERR_INIT;
-    if (!s3_sweep(s3, (int64_t)time(NULL) - STALE_UPLOAD_S, &aborted, call, &err))
+    if (!s3_sweep(s3, (int64_t)time(NULL) - STALE_UPLOAD_S, &swept, call, &err))
         log_debug("unfinished uploads are not looked for: %s", err.text);
-    else if (aborted > 0)
-        log_info("%s: %zu uploads that were begun more than a day ago and never finished have been "
+    if (swept.aborted > 0)
+        log_info("%s: %zu uploads that were not finished and have not grown for a day have been "
                  "aborted",
-                 s3->base.url, aborted);
+                 s3->base.url, swept.aborted);
+    if (swept.left > 0)
+        log_warn("%s: %zu uploads that were begun more than a day ago are left alone: the store "
+                 "does not tell whether they grow (s3:ListMultipartUploadParts)",
+                 s3->base.url, swept.left);
 }
 
 bool s3_check(struct store *store, enum store_check how, bool *weak_guard, const struct call *call,

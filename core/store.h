@@ -156,8 +156,8 @@ struct store_ops {
      * is not there that it is not? Beyond STORE_CHECK_READ also:
      * can it be written, and does the store honour a conditional create (else *WEAK_GUARD is set)?
      * The probe leaves one small object, "walefs_probe". With STORE_CHECK_MOUNT, what mounts that
-     * died more than a day ago have left of uploads is removed. Few retries: the answer is wanted
-     * soon. Error texts say what to do. */
+     * died more than a day ago have left of uploads is removed; an upload to which a part was added
+     * since stays. Few retries: the answer is wanted soon. Error texts say what to do. */
     bool (*check)(struct store *, enum store_check, bool *weak_guard, const struct call *,
                   struct err *);
 

@@ -84,6 +84,13 @@ backup() # LABEL
     mv -T "$T/m/basebackups/$1.partial" "$T/m/basebackups/$1"
 }
 
+list_parts_of() # KEY: of an upload that the bucket's owner has begun
+{
+    local id
+    id=$(as_owner s3_curl -X POST "$(s3_url "$1")?uploads=" | sed -n 's/.*<UploadId>\([^<]*\)<.*/\1/p')
+    s3_curl "$(s3_url "$1")?uploadId=$id"
+}
+
 no_uploads()
 {
     ! as_owner s3_curl "$WALEFS_TEST_ENDPOINT/$WALEFS_TEST_BUCKET?uploads=" | grep -q '<UploadId>'
@@ -122,6 +129,8 @@ test_primary()
     assert_same "$T/m/wal/$B" "$T/$B"
     umount_walefs m
     ! grep -i 'AccessDenied' "$T/m.log" | grep -v "$B.partial" || fail "a right is missing"
+    # what a mount asks before it aborts an upload that is old
+    list_parts_of dumps_005/old.lzo | grep -q '<ListPartsResult' || fail "parts cannot be listed"
     # What is there by the old name is what iam.md says.
     assert_eq "$(store_ls wal_005/)" "wal_005/$A.lzo
 wal_005/$B.lzo
@@ -141,6 +150,7 @@ test_restore_host()
     assert_no_right_to_delete
     assert_no_right_elsewhere
     expect_fail 403 store_put /etc/passwd wal_005/x
+    expect_fail 403 list_parts_of dumps_005/old.lzo
     mount_walefs m ro
     assert_same "$T/m/wal/$A" "$T/$A"
     expect_fail 'No such file' timeout 30 cat "$T/m/wal/$B"

@@ -267,6 +267,8 @@ static void test_check(void **state)
                    "</Upload><Upload><Key>p/old</Key><UploadId>u2</UploadId>"
                    "<Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload>"
                    "</ListMultipartUploadsResult>'},"
+                   "{'expect': 'GET /bucket/p/old\\\\?uploadId=u2', "
+                   "'text': '<ListPartsResult></ListPartsResult>'},"
                    "{'expect': 'DELETE /bucket/p/old\\\\?uploadId=u2', 'status': 204}]",
                    taken, now);
     one_check(steps, ERR_NONE, NULL, false);

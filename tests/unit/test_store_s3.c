@@ -10,7 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "core/s3.h"
 #include "tests/unit/store_env.h"
 
 static struct store *make(const struct store_s3_options *options)
@@ -327,13 +330,39 @@ static void test_endpoint_forms(void **state)
     }
 }
 
+/* An upload that still grows is not aborted, however long ago it was begun. */
+static void test_growing_upload(void **state)
+{
+    (void)state;
+    const struct store_s3_options o = env_s3_options(STORE_S3, "unit/growing");
+    const struct store_body part = {.mem = "x", .size = 1};
+    const struct store_put put = {.body = {.mem = ""}};
+    struct s3_swept swept;
+    struct err err = ERR_INIT;
+    struct store *s = make(&o);
+    struct store_upload *up = s->ops->upload_begin(s, "key", &put, &env_forever, &err);
+    assert_non_null(up);
+    assert_ok(s->ops->upload_part(up, 1, &part, &env_forever, &err), &err);
+    sleep(2);
+    time_t later = time(NULL);
+    assert_ok(s->ops->upload_part(up, 2, &part, &env_forever, &err), &err);
+    assert_ok(s3_sweep((struct s3 *)s, later, &swept, &env_forever, &err), &err);
+    assert_int_equal(swept.aborted, 0);
+    assert_int_equal(swept.left, 0);
+    assert_ok(s3_sweep((struct s3 *)s, time(NULL) + 2, &swept, &env_forever, &err), &err);
+    assert_int_equal(swept.aborted, 1);
+    s->ops->upload_abort(up, &env_forever);
+    s->ops->free(s);
+}
+
 int main(void)
 {
 #define T(function) cmocka_unit_test(function)
     const struct CMUnitTest tests[] = {
-        T(test_options),       T(test_endpoint_forms),   T(test_credentials),
-        T(test_endpoints),     T(test_wrong_host_name),  T(test_server_side_encryption),
-        T(test_frozen_server), T(test_restarted_server), T(test_changed_while_reading),
+        T(test_options),        T(test_endpoint_forms),   T(test_credentials),
+        T(test_endpoints),      T(test_wrong_host_name),  T(test_server_side_encryption),
+        T(test_frozen_server),  T(test_restarted_server), T(test_changed_while_reading),
+        T(test_growing_upload),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
