@@ -5,9 +5,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/store_file_impl.h"
+
+#define YOUNG_S (60 * 60)
 
 struct part {
     unsigned number;
@@ -83,12 +86,25 @@ struct store_upload *file_upload_begin(struct store *store, const char *key,
     return up;
 }
 
+/* The sweep of another mount takes a temporary that is older than a day for a dead one's: those of
+ * an upload that grows are made young, all at once, when the first is older than an hour. */
+static void keep_young(const struct store_upload *up)
+{
+    struct stat st;
+    if (up->count == 0 || fstatat(up->dir_fd, up->parts[0].name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+        st.st_mtim.tv_sec > time(NULL) - YOUNG_S)
+        return;
+    for (size_t i = 0; i < up->count; i++)
+        (void)utimensat(up->dir_fd, up->parts[i].name, NULL, AT_SYMLINK_NOFOLLOW);
+}
+
 /* Takes over TEMP's file; a part put again replaces the one before. */
 static bool part_add(struct store_upload *up, unsigned number, uint64_t size,
                      struct file_temp *temp, struct err *err)
 {
     bool ok = true;
     pthread_mutex_lock(&up->lock);
+    keep_young(up);
     size_t i = 0;
     while (i < up->count && up->parts[i].number != number)
         i++;

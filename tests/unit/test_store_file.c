@@ -193,6 +193,14 @@ static void test_prune(void **state)
     assert_int_equal(access(env.dir, F_OK), 0);
 }
 
+static void make_old(const char *name)
+{
+    struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
+    clock_gettime(CLOCK_REALTIME, &times[1]);
+    times[1].tv_sec -= 25 * 60 * 60;
+    assert_int_equal(utimensat(AT_FDCWD, path_of(name), times, 0), 0);
+}
+
 /* Temporaries are not listed; at a check for writing those of a dead process are removed. */
 static void test_stale_temporaries(void **state)
 {
@@ -203,10 +211,7 @@ static void test_stale_temporaries(void **state)
     env_put(s, "dir/key", "x", 1);
     write_file("dir/.walefs-tmp-old", "x");
     write_file("dir/.walefs-tmp-new", "x");
-    struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_NOW}};
-    clock_gettime(CLOCK_REALTIME, &times[1]);
-    times[1].tv_sec -= 25 * 60 * 60;
-    assert_int_equal(utimensat(AT_FDCWD, path_of("dir/.walefs-tmp-old"), times, 0), 0);
+    make_old("dir/.walefs-tmp-old");
     assert_true(s->ops->list(s, &(struct store_list){.prefix = ""}, &page, &env_forever, &err));
     assert_int_equal(page.count, 1);
     store_page_free(&page);
@@ -217,6 +222,33 @@ static void test_stale_temporaries(void **state)
     assert_int_equal(access(path_of("dir/.walefs-tmp-new"), F_OK), 0);
     assert_int_equal(access(path_of("dir/key"), F_OK), 0);
     assert_int_equal(unlink(path_of("dir/.walefs-tmp-new")), 0);
+}
+
+/* The first parts of an upload may be older than a day: as long as it grows they stay. */
+static void test_parts_of_days(void **state)
+{
+    struct store *s = *state;
+    struct err err = ERR_INIT;
+    bool weak;
+    const struct store_body part = {.mem = "x", .size = 1};
+    const struct store_put put = {.body = {.mem = ""}};
+    struct store_upload *up = s->ops->upload_begin(s, "dir/key", &put, &env_forever, &err);
+    assert_non_null(up);
+    for (unsigned i = 1; i <= 3; i++)
+        assert_ok(s->ops->upload_part(up, i, &part, &env_forever, &err), &err);
+    DIR *dir = opendir(path_of("dir"));
+    assert_non_null(dir);
+    for (struct dirent *de; (de = readdir(dir)) != NULL;) {
+        char name[300];
+        (void)snprintf(name, sizeof(name), "dir/%s", de->d_name);
+        if (de->d_name[0] != '.' || de->d_name[1] == 'w')
+            make_old(name);
+    }
+    closedir(dir);
+    assert_ok(s->ops->upload_part(up, 4, &part, &env_forever, &err), &err);
+    assert_true(s->ops->check(s, STORE_CHECK_MOUNT, &weak, &env_forever, &err));
+    assert_ok(s->ops->upload_complete(up, NULL, &env_forever, &err), &err);
+    env_assert_content(s, "dir/key", "xxxx", 4);
 }
 
 /* A failed or abandoned put leaves nothing. */
@@ -312,6 +344,7 @@ int main(void)
         T(test_keys_without_file),
         T(test_prune),
         T(test_stale_temporaries),
+        T(test_parts_of_days),
         T(test_failed_put),
         T(test_base_vanishes),
         T(test_base_is_another),
