@@ -43,6 +43,23 @@ static bool check_tablespaces(const struct backup_write *w, struct err *err)
     return true;
 }
 
+/* Without a backup_label recovery begins with the WAL that the cluster itself has; with one, the
+ * archive has it. */
+static bool check_wal(const struct backup_write *w, struct err *err)
+{
+    static const char *const names[] = {"pg_wal", "pg_xlog"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !w->has_label; i++) {
+        const struct member *m = backup_index_find(w->index, names[i]);
+        if (m != NULL && m->type == MEMBER_SYMLINK)
+            return err_set(err, ERR_INVALID,
+                           "%s is a symlink, and the WAL that it leads to was not copied, without "
+                           "which a cluster that has no backup_label cannot start: copy with links "
+                           "followed (cp -aL, rsync -aL)",
+                           names[i]);
+    }
+    return true;
+}
+
 bool backup_write_check_cluster(const struct backup_write *w, struct err *err)
 {
     if (!w->has_version)
@@ -53,7 +70,7 @@ bool backup_write_check_cluster(const struct backup_write *w, struct err *err)
         return err_set(err, ERR_INVALID,
                        "it has a postmaster.pid: stop the server before copying its files, or take "
                        "a snapshot without that file");
-    return check_tablespaces(w, err);
+    return check_wal(w, err) && check_tablespaces(w, err);
 }
 
 /* ---- storing what remains ---- */

@@ -72,10 +72,11 @@ const char *backup_write_name(const struct backup_write *w);
 bool backup_write_verify(struct backup_write *w, int fd, uint64_t size, struct err *err);
 
 /* Checks that this is a cluster (PG_VERSION, global/pg_control, no postmaster.pid, start position
- * known, tablespaces whole), finishes the partitions, copies what was stored under temporary keys,
- * stores extended_version.txt and the index, checks that the store has it all and that the name is
- * still ours, and last stores the sentinel, only if absent. ERR_EXISTS when the name is somebody
- * else's. STOP as the manifest says it; tli 0: pg_control's checkpoint. */
+ * known, tablespaces whole, no mere link for the WAL that it needs), finishes the partitions,
+ * copies what was stored under temporary keys, stores extended_version.txt and the index, checks
+ * that the store has it all and that the name is still ours, and last stores the sentinel, only if
+ * absent. ERR_EXISTS when the name is somebody else's. STOP as the manifest says it; tli 0:
+ * pg_control's checkpoint. */
 bool backup_write_commit(struct backup_write *w, const struct backup_position *stop,
                          struct err *err);
 

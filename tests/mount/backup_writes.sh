@@ -197,6 +197,29 @@ no_backup_objects()
     [[ -z $(store_ls basebackups_005/) ]]
 }
 
+# A cluster whose pg_wal is on another disk: copied without it, it could not start.
+test_wal_that_is_a_link()
+{
+    local b=$T/m/basebackups
+    use_store file
+    use_key none
+    make_tree
+    mv "$T/tree/pg_wal" "$T/wal"
+    ln -s "$T/wal" "$T/tree/pg_wal"
+    mount_walefs m
+    begin_copy x
+    expect_fail 'not permitted' complete x
+    assert_log m 'pg_wal is a symlink, .* links followed'
+    [[ ! -e $b/x ]] || fail "a backup is complete without its WAL"
+    rm -r "$b/x.partial"
+    begin_copy x
+    rm "$b/x.partial/pg_wal"
+    cp -a "$T/wal" "$b/x.partial/pg_wal"
+    complete x
+    diff -r "$T/tree" "$b/x/pgdata"
+    umount_walefs m
+}
+
 # Nothing is lost while the store is away, but nobody who writes waits for ever: errors after write_timeout,
 # and Ctrl-C before.
 test_store_gone_at_the_rename()

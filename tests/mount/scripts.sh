@@ -590,6 +590,34 @@ test_without_configuration()
     assert_match "$OUT" "warning: max_connections is 20 .* was 37" "output"
 }
 
+# WAL-E keeps a pg_wal that is a link as one. Where it leads to on this host another server may have its WAL:
+# nothing is looked for there, and nothing written.
+test_wal_that_was_a_link()
+{
+    local d=$T/pg/two/data first
+    make_bare_tree
+    ln -s "$T/foreign" "$T/pg_wal"
+    tar -C "$T" -rf "$TREE/basebackups/LATEST/tar/part_00000000.tar" pg_wal
+    ln -s "$T/foreign" "$TREE/basebackups/LATEST/pgdata/pg_wal"
+    pg_home two
+    restore 0 "$d" # the place does not exist
+    [[ -d $d/pg_wal/archive_status && ! -L $d/pg_wal ]] || fail "pg_wal is no directory"
+    rm -rf "$d"
+    pg_dir "$T/foreign"
+    as_pg cp "$TREE/wal"/0* "$T/foreign/"
+    ls -lR "$T/foreign" >"$T/before"
+    restore 0 --start --start-options "$(socket_of two)" "$d"
+    assert_match "$OUT" "pg_wal is a symbolic link to $T/foreign in the backup: it becomes a directory" "output"
+    [[ $PG_OS_USER != postgres ]] || promoted two
+    pg_stop two
+    ls -lR "$T/foreign" >"$T/after"
+    assert_same "$T/before" "$T/after"
+    rm -rf "$d"
+    first=$("$PG_BIN/pg_controldata" -D "$TREE/basebackups/LATEST/pgdata" | sed -n "s/.*REDO WAL file: *//p")
+    rm "$TREE/wal/$first"
+    refused "$first, is not in $TREE/wal" "$d"
+}
+
 # What PostgreSQL reads as a setting and the shell as a command.
 test_awkward_paths()
 {
