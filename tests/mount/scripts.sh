@@ -522,6 +522,42 @@ test_refusals()
     assert_match "$OUT" "warning: user .* cannot read" "output"
 }
 
+# A place has many names: what is compared is where they lead to.
+test_places_by_other_names()
+{
+    local d=$T/target oid p
+    make_archive
+    leave_mount
+    rm -rf "$T/ts/one"
+    oid=$(basename "$TREE/basebackups/LATEST/pgdata/pg_tblspc"/*)
+    ln -s "$T" "$T/way"
+    mkdir "$TREE/basebackups/LATEST/pgdata/pg_tblspc/77777"
+    refused "both go to" -T "$oid=$T/a" -T "77777=$T/a/" "$d"
+    refused "both go to" -T "$oid=$T/a" -T "77777=$T/b/..//a" "$d"
+    refused "both go to" -T "$oid=$T/a" -T "77777=$T/way/a" "$d"
+    rmdir "$TREE/basebackups/LATEST/pgdata/pg_tblspc/77777"
+    refused "inside the data directory" -T "$oid=$T//target/ts" "$d"
+    refused "inside the data directory" -T "$oid=$T/b/../target" "$d"
+    refused "inside the data directory" -T "$oid=$T/way/target/ts" "$d"
+    refused "inside the data directory" -T "$oid=$d/ts" "$T/way/target"
+    refused "would hold the data directory" -T "$oid=$T/way/new" "$T/new/data"
+    refused "inside the mount" -T "$oid=$T/way/tree/ts" "$d"
+    refused "inside the mount" "$T/b/../tree/data"
+    TREE=$T/way/tree
+    refused "inside the mount" "$T/tree/wal/data"
+    refused "holds the mount" --force "$T"
+    [[ ! -e $T/a && ! -e $d && ! -e $T/new ]] || fail "a refusal has made something"
+
+    p=$TREE/basebackups/LATEST/tar/part_00000001.tar
+    cp "$p" "$T/whole"
+    truncate -s -300000 "$p"
+    restore 2 -T "$oid=$T/way/ts2" "$T/way/target"
+    cp "$T/whole" "$p"
+    restore 0 -T "$oid=$T/way/ts2" "$T/way/target"
+    assert_match "$OUT" "going on with" "output"
+    assert_eq "$(readlink "$d/pg_tblspc/$oid")" "$T/way/ts2" "the tablespace's link"
+}
+
 # As WAL-E leaves it: no configuration, directories empty or left out, little in backup.json, a wrong position.
 make_bare_tree()
 {
