@@ -344,6 +344,41 @@ END
     assert_eq "$(find "$d" "$T/moved" -name '.walefs-restore*')" "" "what the script leaves"
 }
 
+# What was unpacked without being compared is not taken for compared by a run that compares; nor by one that
+# would only have the finishing left, when it is too late for that.
+test_resumes_what_was_not_compared()
+{
+    local d=$T/target p q
+    make_archive
+    leave_mount
+    p=$TREE/basebackups/LATEST/tar/part_00000000.tar
+    q=$TREE/basebackups/LATEST/tar/part_00000001.tar
+    cp "$p" "$T/whole"
+    cp "$q" "$T/whole1"
+    flip_a_byte "$p"
+    truncate -s -300000 "$q"
+    restore 2 -j 1 --no-verify --no-sync --tablespaces-inside "$d"
+    cp "$T/whole1" "$q"
+    restore 2 -j 1 --tablespaces-inside "$d"
+    assert_match "$LAST" "part_00000000.tar: it is not what the backup was written with" "last line"
+    cp "$T/whole" "$p"
+    restore 0 -j 1 --tablespaces-inside "$d"
+    assert_restored "$d"
+
+    rm -rf "$d"
+    flip_a_byte "$p"
+    truncate -s -300000 "$q"
+    restore 2 -j 1 --no-verify --tablespaces-inside "$d"
+    cp "$T/whole1" "$q"
+    mkdir -m 777 "$T/slow"
+    printf '#!/bin/bash\n[[ "$*" != *.signal* ]] || exit 1\nexec /bin/rm "$@"\n' >"$T/slow/rm"
+    chmod 755 "$T/slow/rm"
+    PATH=$T/slow:$PATH restore 2 --no-verify --tablespaces-inside "$d" # as far as the finishing
+    refused "unfinished restore of another backup or with other options" --tablespaces-inside "$d"
+    restore 0 --no-verify --tablespaces-inside "$d"
+    cp "$T/whole" "$p"
+}
+
 # What a state file says that is none does not count.
 test_state_of_another_version()
 {
@@ -398,6 +433,22 @@ drop_sums()
     sed -i -E '/^    "[0-9a-f]{64}",?$/d' "$TREE/basebackups/$(the_backup)/backup.json"
 }
 
+# Of the content of its largest file.
+flip_a_byte() # TAR
+{
+    python3 - "$1" <<'END'
+import sys, tarfile
+path = sys.argv[1]
+with tarfile.open(path) as t:
+    m = max(t.getmembers(), key=lambda m: m.size)
+with open(path, "r+b") as f:
+    f.seek(m.offset_data + m.size // 2)
+    c = f.read(1)
+    f.seek(-1, 1)
+    f.write(bytes([c[0] ^ 1]))
+END
+}
+
 # What comes is compared with the backup's checksums and manifest, with what there is of them.
 test_verifies()
 {
@@ -409,18 +460,7 @@ test_verifies()
     assert_match "$OUT" "comparing the result with backup_manifest" "output"
     rm -rf "$d"
     cp "$p" "$T/whole"
-    # One byte of a file's content.
-    python3 - "$p" <<'END'
-import sys, tarfile
-path = sys.argv[1]
-with tarfile.open(path) as t:
-    m = max(t.getmembers(), key=lambda m: m.size)
-with open(path, "r+b") as f:
-    f.seek(m.offset_data + m.size // 2)
-    c = f.read(1)
-    f.seek(-1, 1)
-    f.write(bytes([c[0] ^ 1]))
-END
+    flip_a_byte "$p"
     restore 2 --tablespaces-inside "$d"
     assert_match "$LAST" "part_00000001.tar: it is not what the backup was written with.*$d must not be used" "last line"
     # Nor does it go on to a cluster with the same bytes.
