@@ -125,8 +125,14 @@ static bool lsn_member(const json_t *object, const char *name, uint64_t *lsn)
     return true;
 }
 
-/* A label becomes a name in the tree. */
-static bool label_ok(const char *label)
+static bool is_utf8(const char *s)
+{
+    json_t *v = json_string(s);
+    json_decref(v);
+    return v != NULL;
+}
+
+bool backup_label_ok(const char *label)
 {
     size_t n = strlen(label);
     if (n == 0 || n > 255 || strcmp(label, ".") == 0 || strcmp(label, "..") == 0 ||
@@ -135,7 +141,7 @@ static bool label_ok(const char *label)
     for (const unsigned char *p = (const unsigned char *)label; *p != '\0'; p++)
         if (*p < ' ' || *p == '/' || *p == 0x7f)
             return false;
-    return true;
+    return is_utf8(label);
 }
 
 bool backup_info_set_tablespace(struct backup_info *info, const char *oid, const char *location)
@@ -237,7 +243,7 @@ static bool fill(const char *name, const json_t *root, struct backup_info *info)
 {
     const json_t *ours = json_object_get(root, OURS), *spec = json_object_get(root, "spec");
     info->label = copy_string(ours, "label");
-    if (info->label != NULL && !label_ok(info->label))
+    if (info->label != NULL && !backup_label_ok(info->label))
         info->label[0] = '\0';
     info->version = copy_string(ours, "version");
     info->base_prefix = copy_string(spec, "base_prefix");

@@ -74,6 +74,10 @@ bool backup_name_format(const struct backup_position *start, uint32_t segment_si
 bool sentinel_parse(const char *name, const char *json, size_t n, struct backup_info *info,
                     struct err *err);
 
+/* Can it be a backup's label, which becomes a name in the tree? A sentinel's that cannot is passed
+ * over; and JSON holds UTF-8 only. */
+bool backup_label_ok(const char *label);
+
 /* The sentinel as WAL-E reads it, with our own members under "walefs". A string that the caller
  * frees; NULL without memory. */
 char *sentinel_format(const struct backup_info *info, struct err *err);

@@ -6,7 +6,6 @@
 #include <time.h>
 
 #include "core/waiter.h"
-#include "fs/backups.h"
 #include "fs/new_backup.h"
 
 static bool ends_in(const char *name, const char *end)
@@ -17,16 +16,12 @@ static bool ends_in(const char *name, const char *end)
 
 static bool label_ok(const char *label, struct err *err)
 {
-    for (const unsigned char *p = (const unsigned char *)label; *p != '\0'; p++)
-        if (*p < ' ' || *p == 0x7f)
-            return err_set(err, ERR_INVALID, "a label has no control characters");
-    if (label[0] == '\0' || strncmp(label, "base_", 5) == 0 || strcmp(label, BACKUPS_LATEST) == 0 ||
-        backup_name_is_temporary(label))
-        return err_set(err, ERR_INVALID,
-                       "basebackups/%s: a new backup is made under a label of your own, which is "
-                       "neither LATEST nor begins with base_ or walefs-tmp-",
-                       label);
-    return true;
+    return (backup_label_ok(label) && !backup_name_is_temporary(label)) ||
+           err_set(err, ERR_INVALID,
+                   "basebackups/%s: a new backup is made under a label of your own, which is UTF-8 "
+                   "without control characters, not LATEST, and begins with neither base_ nor "
+                   "walefs-tmp-",
+                   label);
 }
 
 static struct new_backup *make_backup(struct fs *fs, const char *name)

@@ -500,13 +500,20 @@ static void names_that_cannot_be_a_label(void **state)
                                       NAME,
                                       NAME ".partial",
                                       "walefs-tmp-0123456789abcdef0123456789abcdef",
-                                      "base_x.partial"};
+                                      "base_x.partial",
+                                      "..partial",
+                                      "...partial",
+                                      "caf\xe9", /* the sentinel is JSON */
+                                      "caf\xe9.partial"};
     struct fs_entry e;
     (void)state;
     bfs_begin("label");
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         if (fs_mkdir(bfs.fs, bfs.top, bad[i], 0700, &e, &env_forever, &bfs.err))
             fail_msg("%s was made", bad[i]);
+        assert_int_equal(fs_errno(&bfs.err), EINVAL);
+    }
+    bfs_must_back_up("caf\xc3\xa9");
     bfs_end();
 }
 
