@@ -243,18 +243,27 @@ test_store_gone_at_the_rename()
     umount_walefs m
 }
 
-# Of two that are written for one label the one that is complete first has it.
+# Of two that are written for one label the one that is complete first has it. The other one loses nothing:
+# it is completed when that one has gone.
 test_one_label_twice()
 {
     local b=$T/m/basebackups
     use_store file
     use_key none
     make_tree
-    mount_walefs m
+    mount_walefs m allow_delete
     begin_copy x
     mkdir "$b/x"
     expect_fail 'exists|not empty' complete x
     rmdir "$b/x"
     complete x
+    expect_fail 'exists' mkdir "$b/x"
+    begin_copy x
+    expect_fail 'non-directory' complete x
+    expect_fail 'not permitted' mv "$b/x.partial" "$b/x"
+    diff -r "$T/tree" "$b/x/pgdata"
+    rmdir "$b/$(readlink "$b/x")"
+    wait_for 10 "the rename to the label that is free" complete x
+    diff -r "$T/tree" "$b/x/pgdata"
     umount_walefs m
 }
