@@ -107,6 +107,18 @@ static bool compare(struct new_backup *nb, struct backup_write *w, const struct 
     return true;
 }
 
+/* pg_basebackup renames its manifest as the last thing: under its first name it is of one that was
+ * killed. A cluster that has run since then has no backup_label any more. */
+static bool has_been_ended(struct new_backup *nb, struct backup_write *w, struct err *err)
+{
+    struct node *tmp = named(nb, NEW_BACKUP_MANIFEST ".tmp");
+    bool ended = tmp == NULL || backup_write_find(w, "backup_label") == NULL;
+    node_unref(nb->fs->inodes, tmp);
+    return ended || err_set(err, ERR_INVALID,
+                            "there is a " NEW_BACKUP_MANIFEST ".tmp: pg_basebackup has not come to "
+                            "its end, at which it renames that");
+}
+
 static bool commit_all(struct new_backup *nb, struct backup_write *w, struct node *const *nodes,
                        size_t count, struct err *err)
 {
@@ -121,6 +133,7 @@ static bool commit_all(struct new_backup *nb, struct backup_write *w, struct nod
         ok = add_manifest(w, manifest, err);
     if (ok && nb->kind == NEW_TREE)
         ok = pack_tree(nb, w, nodes, count, has ? node : NULL, err);
+    ok = ok && has_been_ended(nb, w, err);
     if (ok && has)
         ok = compare(nb, w, manifest, &range, err);
     if (ok && has && nb->kind == NEW_TREE)

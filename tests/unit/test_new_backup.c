@@ -421,6 +421,30 @@ static void without_a_manifest_its_fsync_fails(void **state)
     end();
 }
 
+/* pg_basebackup renames its manifest last: who finds it under its first name finds what was killed.
+ * A cluster that once came so and has run since is one like others. */
+static void what_pg_basebackup_has_not_ended_is_refused(void **state)
+{
+    (void)state;
+    begin("label manifest");
+    top = bfs_make_dir(bfs.top, "night.partial");
+    assert_ok(put("base.tar", "base.tar"), &bfs.err);
+    assert_ok(put_manifest("manifest"), &bfs.err);
+    assert_false(bfs_complete("night"));
+    must_have_failed(EPERM, "backup_manifest.tmp");
+    for (unsigned i = 0; i < 2; i++) {
+        bfs_begin(i == 0 ? "label" : "");
+        backup_env_run(&bfs.env, "touch cluster/backup_manifest.tmp");
+        assert_true(bfs_copy_in("night"));
+        assert_int_equal(bfs_complete("night"), i == 1);
+        if (i == 1)
+            bfs_must_be_the_cluster(NAME "/pgdata");
+        else
+            assert_non_null(strstr(bfs.err.text, "backup_manifest.tmp"));
+        end();
+    }
+}
+
 /* The manifest is compared before anything is complete. */
 static void a_manifest_that_does_not_fit_is_refused(void **state)
 {
@@ -691,6 +715,7 @@ int main(void)
         cmocka_unit_test(other_files_beside_tars_are_refused),
         cmocka_unit_test(a_tar_in_a_tree_is_a_file),
         cmocka_unit_test(without_a_manifest_its_fsync_fails),
+        cmocka_unit_test(what_pg_basebackup_has_not_ended_is_refused),
         cmocka_unit_test(a_manifest_that_does_not_fit_is_refused),
         cmocka_unit_test(a_stream_that_was_never_begun_is_missed),
         cmocka_unit_test(an_open_stream_holds_the_rename_up),
