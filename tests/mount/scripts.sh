@@ -694,6 +694,24 @@ test_wal_that_was_a_link()
     refused "$first, is not in $TREE/wal" "$d"
 }
 
+# A backup may come from who can write to the archive, and is restored by root: a link in it is followed with
+# the rights of the cluster's owner only.
+test_links_to_what_only_root_reads()
+{
+    local p
+    make_bare_tree
+    [[ $PG_OS_USER != "$(id -un)" ]] || return 0
+    echo "secret = 1" >"$T/shadow"
+    chmod 600 "$T/shadow"
+    p=$TREE/basebackups/LATEST/tar/part_00000000.tar
+    tar -f "$p" --delete ./postgresql.auto.conf
+    ln -s "$T/shadow" "$T/postgresql.auto.conf"
+    tar -C "$T" -rf "$p" postgresql.auto.conf
+    restore 2 "$T/target"
+    assert_match "$OUT" "postgresql.auto.conf: Permission denied" "output"
+    ! grep -rq 'secret = 1' "$T/target" || fail "what only root may read was copied"
+}
+
 # What PostgreSQL reads as a setting and the shell as a command.
 test_awkward_paths()
 {
