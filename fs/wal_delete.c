@@ -236,45 +236,41 @@ static void unhide(struct wal_delete *d, size_t i)
     memmove(&d->doomed[i], &d->doomed[i + 1], (d->count - i) * sizeof(*d->doomed));
 }
 
+/* With the lock held: room for one more. */
+static bool make_room(struct wal_delete *d)
+{
+    if (d->count < d->cap)
+        return true;
+    size_t cap = d->cap == 0 ? 64 : d->cap * 2;
+    struct doomed *more = realloc(d->doomed, cap * sizeof(*more));
+    if (more == NULL)
+        return false;
+    d->doomed = more;
+    d->cap = cap;
+    return true;
+}
+
 bool wal_delete_add(struct wal_delete *d, const char *name, const struct call *call,
                     struct err *err)
 {
     if (!may_go(d, name, call, err))
         return false;
-    bool ok = true;
+    bool ok = false;
     pthread_mutex_lock(&d->lock);
     forget_gone(d);
     unhide(d, place_of(d, name)); /* there it is again, from another host */
     if (place_of(d, name) < d->count) {
-        pthread_mutex_unlock(&d->lock);
-        return err_set(err, ERR_ABSENT, "wal/%s is deleted already", name);
-    }
-    if (d->count == d->cap) {
-        size_t cap = d->cap == 0 ? 64 : d->cap * 2;
-        struct doomed *more = realloc(d->doomed, cap * sizeof(*more));
-        if (more == NULL) {
-            ok = false;
-        } else {
-            d->doomed = more;
-            d->cap = cap;
-        }
-    }
-    if (ok) {
+        err_set(err, ERR_ABSENT, "wal/%s is deleted already", name);
+    } else if (!make_room(d)) {
+        err_set(err, ERR_NO_MEMORY, "out of memory");
+    } else if (d->running || pool_submit(d->fs->opt.pool, delete_job, d, err)) {
         d->doomed[d->count] = (struct doomed){.gone_ms = 0};
         strcpy(d->doomed[d->count++].name, name); /* one of PostgreSQL's names */
+        d->running = true;
+        ok = true;
     }
-    bool start = ok && !d->running;
-    d->running = d->running || start;
     pthread_mutex_unlock(&d->lock);
-    if (!ok)
-        return err_set(err, ERR_NO_MEMORY, "out of memory");
-    if (!start || pool_submit(d->fs->opt.pool, delete_job, d, err))
-        return true;
-    pthread_mutex_lock(&d->lock);
-    d->running = false;
-    d->count--;
-    pthread_mutex_unlock(&d->lock);
-    return false;
+    return ok;
 }
 
 size_t wal_delete_pending(struct wal_delete *d)

@@ -15,6 +15,7 @@
 
 static _Atomic unsigned countdown; /* the allocation that fails, 1 being the next; 0: none */
 static _Atomic bool happened;
+static void (*_Atomic meanwhile)(void); /* called once, before an allocation fails */
 
 /* The linker's --wrap makes these pairs; in other programs there are none, and no calls. */
 extern void *__real_malloc(size_t n) __attribute__((weak));
@@ -39,6 +40,9 @@ static bool fails(void)
     if (left != 1)
         return false;
     atomic_store(&happened, true);
+    void (*act)(void) = atomic_exchange(&meanwhile, NULL);
+    if (act != NULL)
+        act();
     errno = ENOMEM;
     return true;
 }
@@ -87,7 +91,14 @@ int __wrap_asprintf(char **out, const char *fmt, ...)
 bool no_memory_over(bool ok)
 {
     atomic_store(&countdown, 0);
+    atomic_store(&meanwhile, NULL);
     return ok;
+}
+
+void no_memory_next(void (*act)(void))
+{
+    atomic_store(&meanwhile, act);
+    atomic_store(&countdown, 1);
 }
 
 void no_memory_each(const char *name, no_memory_work *work)

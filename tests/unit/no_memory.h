@@ -20,4 +20,7 @@ bool no_memory_over(bool ok);
  * that may pass (err_transient), most often ERR_NO_MEMORY. */
 void no_memory_each(const char *name, no_memory_work *work);
 
+/* The next allocation fails, in any thread, but first that thread calls MEANWHILE. */
+void no_memory_next(void (*meanwhile)(void));
+
 #endif

@@ -7,14 +7,20 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backup_env.h"
 #include "core/catalog.h"
 #include "core/log.h"
 #include "core/object_write.h"
+#include "core/wal_name.h"
+#include "fs/node.h"
+#include "fs/wal_delete.h"
+#include "mem_fs_env.h"
 #include "no_memory.h"
 
 #define MIB (1u << 20)
@@ -296,6 +302,92 @@ static void what_there_is_of_backups(void **state)
     no_memory_each("objects", objects);
 }
 
+/* ---- what is deleted ---- */
+
+static char wal_names[2][WAL_NAME_MAX];
+static pthread_t other;
+static _Atomic bool other_began, other_done, other_ok;
+
+static bool delete_wal(unsigned which, struct err *err)
+{
+    return wal_delete_add(fs->wal_delete, wal_names[which], &env_forever, err);
+}
+
+static void *delete_second(void *arg)
+{
+    struct err err = ERR_INIT;
+    atomic_store(&other_ok, delete_wal(1, &err));
+    atomic_store(&other_done, true);
+    return arg;
+}
+
+/* Goes on when the other one is done, or waits for who has no memory. */
+static void another_deletes(void)
+{
+    atomic_store(&other_began, true);
+    assert_int_equal(pthread_create(&other, NULL, delete_second, NULL), 0);
+    for (unsigned i = 0; i < 300 && !atomic_load(&other_done); i++)
+        (void)usleep(1000);
+}
+
+static void archive_two(unsigned turn)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        char key[WAL_NAME_MAX + 16];
+        (void)snprintf(wal_names[i], WAL_NAME_MAX, "0000000100000000%08X", 2 * turn + i);
+        assert_true(wal_key_of_name(wal_names[i], key, sizeof(key)));
+        env_put(s, key, "x", 1);
+    }
+}
+
+static void are_deleted(void)
+{
+    for (unsigned i = 0; wal_delete_pending(fs->wal_delete) > 0; i++) {
+        assert_true(i < 20000);
+        (void)usleep(1000);
+    }
+}
+
+/* The first, for which there is no memory, stays; the second, of somebody else, goes. */
+static bool first_fails(unsigned turn)
+{
+    struct err err = ERR_INIT;
+    archive_two(turn);
+    atomic_store(&other_began, false);
+    atomic_store(&other_done, false);
+    no_memory_next(another_deletes);
+    bool ok = no_memory_over(delete_wal(0, &err));
+    if (atomic_load(&other_began)) {
+        assert_int_equal(pthread_join(other, NULL), 0);
+        assert_true(atomic_load(&other_ok));
+    }
+    if (!ok) {
+        assert_int_equal(err.code, ERR_NO_MEMORY);
+        assert_false(wal_delete_has(fs->wal_delete, wal_names[0]));
+        assert_true(wal_delete_has(fs->wal_delete, wal_names[1]));
+    }
+    are_deleted();
+    return !ok;
+}
+
+static void two_deletions_at_once(void **state)
+{
+    struct store_env files;
+    struct err err = ERR_INIT;
+    unsigned turn = 1;
+    (void)state;
+    store_env_begin(&files, STORE_DIRECTORY);
+    s = files.store;
+    mem_fs_begin((struct fs_options){.store = s, .hard = true, .allow_delete = true});
+    archive_two(0);
+    assert_ok(delete_wal(0, &err), &err); /* now the backups are known, and the list has room */
+    are_deleted();
+    while (!first_fails(turn))
+        assert_true(turn++ < 50);
+    mem_fs_end();
+    store_env_end(&files);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -307,6 +399,7 @@ int main(void)
         T(an_object_while_it_is_written),
         T(a_backup_while_it_is_written),
         T(what_there_is_of_backups),
+        cmocka_unit_test(two_deletions_at_once),
     };
     data = env_bytes(20 * MIB, 3);
     int failures = cmocka_run_group_tests(tests, NULL, NULL);
