@@ -123,19 +123,11 @@ static int make_dirs(int base_fd, const char *path, size_t len)
         memcpy(name, path + pos, n);
         name[n] = '\0';
         bool made = mkdirat(fd, name, 0700) == 0;
-        if (!made && errno != EEXIST) {
-            int saved = errno;
-            close(fd);
-            errno = saved;
-            return -1;
-        }
-        int next = openat(fd, name, DIR_FLAGS);
+        bool there = made ? file_sync_dir(fd) : errno == EEXIST;
+        int next = there ? openat(fd, name, DIR_FLAGS) : -1;
         int saved = errno;
-        if (next >= 0 && made && !file_sync_dir(fd)) {
-            saved = errno;
-            close(next);
-            next = -1;
-        }
+        if (made && next < 0) /* the next attempt must not find it there and do without the fsync */
+            (void)unlinkat(fd, name, AT_REMOVEDIR);
         close(fd);
         errno = saved;
         fd = next;

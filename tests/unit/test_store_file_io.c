@@ -24,8 +24,11 @@
 /* ---- system calls that fail with these, 0: that work ---- */
 
 static int link_errno, rename_errno, xattr_errno, fsync_errno, dir_fsync_errno, write_errno;
-static unsigned write_after; /* so many writes work before */
-static unsigned write_most;  /* bytes of one write, 0: all */
+static unsigned write_after;     /* so many writes work before */
+static unsigned write_most;      /* bytes of one write, 0: all */
+static unsigned dir_fsync_after; /* so many fsyncs of directories work before */
+static ino_t synced[16];         /* the directories that were fsynced */
+static size_t synced_count;
 static int copy_errno;
 static size_t copy_most = SIZE_MAX; /* bytes that copy_file_range takes before it fails */
 
@@ -61,7 +64,14 @@ int fsetxattr(int fd, const char *name, const void *value, size_t size, int flag
 int fsync(int fd)
 {
     struct stat st;
-    int why = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? dir_fsync_errno : fsync_errno;
+    bool dir = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+    int why = dir ? dir_fsync_errno : fsync_errno;
+    if (dir && dir_fsync_after > 0) {
+        dir_fsync_after--;
+        why = 0;
+    }
+    if (dir && why == 0)
+        synced[synced_count++ % 16] = st.st_ino;
     return why != 0 ? failed(why) : done(syscall(SYS_fsync, fd));
 }
 
@@ -104,7 +114,8 @@ static int teardown(void **state)
 {
     (void)state;
     link_errno = rename_errno = xattr_errno = fsync_errno = dir_fsync_errno = write_errno = 0;
-    write_after = write_most = 0;
+    write_after = write_most = dir_fsync_after = 0;
+    synced_count = 0;
     copy_errno = 0;
     copy_most = SIZE_MAX;
     store_env_end(&env);
@@ -245,6 +256,44 @@ static void what_is_not_durable_is_not_stored(void **state)
     assert_ok(s->ops->remove(s, keys, 1, &env_forever, &err), &err);
 }
 
+/* Was PATH, a directory below the store's or "", fsynced since synced_count was 0? */
+static bool was_synced(const char *path)
+{
+    char name[128];
+    struct stat st;
+    bool was = false;
+    (void)snprintf(name, sizeof(name), "%s/%s", env.dir, path);
+    assert_int_equal(stat(name, &st), 0);
+    for (size_t i = 0; i < synced_count; i++)
+        was = was || synced[i] == st.st_ino;
+    return was;
+}
+
+/* A crash must not take a directory away with a stored object in it: its parent is fsynced, also
+ * when that could not be done at first. */
+static void new_directories_are_durable(void **state)
+{
+    struct store *s = *state;
+    static const char *const keys[] = {"a/b/key"};
+    for (unsigned works = 0; works < 4; works++) {
+        if (works < 3) {
+            dir_fsync_after = works;
+            dir_fsync_errno = EIO;
+            assert_false(put(s, keys[0], "x", false));
+            env_assert_error(&err, ERR_LOCAL, keys[0]);
+        }
+        dir_fsync_after = 0;
+        dir_fsync_errno = 0;
+        assert_ok(put(s, keys[0], "x", false), &err);
+        assert_true(was_synced(""));
+        assert_true(was_synced("a"));
+        assert_true(was_synced("a/b"));
+        assert_ok(s->ops->remove(s, keys, 1, &env_forever, &err), &err);
+        assert_int_equal(names_in(env.dir), 0);
+        synced_count = 0;
+    }
+}
+
 static void writes_that_break_off(void **state)
 {
     struct store *s = *state;
@@ -339,6 +388,7 @@ int main(void)
         T(naming_fails),
         T(without_attributes),
         T(what_is_not_durable_is_not_stored),
+        T(new_directories_are_durable),
         T(writes_that_break_off),
         T(parts_are_joined_without_the_kernel),
         T(a_directory_goes_under_a_put),
