@@ -1547,6 +1547,33 @@ static void test_absence_is_not_remembered(void **state)
     free(seg);
 }
 
+static int look_by(pid_t pid, const char *name)
+{
+    struct err err = ERR_INIT;
+    struct fs_entry e;
+    int rc = result(fs_lookup(fs, wal, name, pid, &e, &endless, &err), &err);
+    if (rc == 0)
+        fs_forget(fs, e.id, 1);
+    return rc;
+}
+
+/* The thread that was told it may be told so once more, without a question, but only right away. */
+static void test_absence_is_forgotten_soon(void **state)
+{
+    (void)state;
+    const size_t n = sizeof(history_text) - 1;
+    const pid_t mine = 1, other = 2;
+    assert_int_equal(look_by(mine, HISTORY), ENOENT);
+    mem_archive(mem, HISTORY, history_text, n); /* another host */
+    assert_int_equal(look_by(other, HISTORY), 0);
+    (void)usleep(100 * 1000);
+    assert_int_equal(look_by(mine, HISTORY), 0);
+    assert_int_equal(look_by(mine, LABEL), ENOENT);
+    mem_archive(mem, LABEL, label_text, sizeof(label_text) - 1);
+    (void)look_by(mine, LABEL);
+    assert_int_equal(look_by(mine, LABEL), 0);
+}
+
 /* Nor for the moment between the look-up of a program that makes a file and its next one, when
  * somebody else has archived that file. */
 static void test_absence_ends_with_a_publish(void **state)
@@ -2539,6 +2566,7 @@ int main(void)
         T(test_rename_over_a_name_that_is_written),
         T(test_names_like_wal),
         T(test_absence_is_not_remembered),
+        T(test_absence_is_forgotten_soon),
         T(test_absence_ends_with_a_publish),
         SOFT(test_no_error_but_absence_is_enoent),
         SOFT(test_soft_gives_up_in_time),
