@@ -7,8 +7,11 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "core/log.h"
+#include "core/log_ring.h"
 #include "fs/persist.h"
 
 struct script {
@@ -127,6 +130,50 @@ static void test_cancel_during_an_attempt(void **state)
     cancel_destroy(&c);
 }
 
+/* How often the log has TEXT. */
+static unsigned logged(const char *text)
+{
+    char *all;
+    size_t n;
+    unsigned times = 0;
+    FILE *out = open_memstream(&all, &n);
+    log_ring_print(out);
+    fclose(out);
+    for (const char *at = all; (at = strstr(at, text)) != NULL; at++)
+        times++;
+    free(all);
+    return times;
+}
+
+struct waiting {
+    unsigned calls;
+    const char *text; /* is in the log from the second call on */
+};
+
+static bool attempt_waiting(void *arg, const struct call *call, struct err *err)
+{
+    struct waiting *w = arg;
+    (void)call;
+    assert_int_equal(logged(w->text), w->calls > 0);
+    return ++w->calls > 2 || err_set(err, ERR_NO_SPACE, "attempt %u", w->calls);
+}
+
+static void test_the_log_says_for_what(void **state)
+{
+    (void)state;
+    const struct persistence soft = {.soft_timeout_ms = 100000};
+    struct err err = ERR_INIT;
+    struct waiting w = {.text = "warning: wal/A: waiting: attempt 1 op=wait path=wal/A"};
+    assert_true(persist(&hard, "wal/A", &endless, attempt_waiting, &w, &err));
+    assert_int_equal(logged("info: wal/A: answered after waiting "), 1);
+    w = (struct waiting){.text = "warning: wal/B: waiting (soft): attempt 1 op=wait path=wal/B"};
+    assert_true(persist(&soft, "wal/B", &endless, attempt_waiting, &w, &err));
+    assert_int_equal(logged("info: wal/B: answered after waiting "), 1);
+    struct script s = {.fail_first = 0};
+    assert_true(persist(&hard, "wal/C", &endless, attempt, &s, &err));
+    assert_int_equal(logged("wal/C"), 0);
+}
+
 static void *fire_later(void *arg)
 {
     cancel_sleep_ms(NULL, 1000); /* in one of the longer pauses */
@@ -160,10 +207,11 @@ int main(void)
         cmocka_unit_test(test_what_waiting_does_not_change),
         cmocka_unit_test(test_hard_waits),
         cmocka_unit_test(test_soft_gives_up),
+        cmocka_unit_test(test_the_log_says_for_what),
         cmocka_unit_test(test_bounds_are_handed_down),
         cmocka_unit_test(test_cancel_during_an_attempt),
         cmocka_unit_test(test_cancel_during_a_pause),
     };
-    log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
+    log_setup(0, 0, LOG_LEVEL_INFO);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
