@@ -212,6 +212,7 @@ test_targets()
     restore 0 -b "$(the_backup)" --target-lsn "$lsn" --target-exclusive --target-timeline 1 --start \
         --start-options "$(socket_of src) -c archive_mode=off" "$d"
     grep -qx "recovery_target_timeline = '1'" "$d/postgresql.auto.conf"
+    grep -qx "restore_command = 'test -d $TREE/wal || exit 255; cp $TREE/wal/%f \"%p\"'" "$d/postgresql.auto.conf"
     assert_match "$OUT" 'at the target recovery pauses.*pg_wal_replay_resume' "output"
     wait_for 30 "the pause" pg_true src "pg_get_wal_replay_pause_state() = 'paused'"
     assert_eq "$(rows src)" "$WANT_LAST" "rows at the LSN"
