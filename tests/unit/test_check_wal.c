@@ -179,6 +179,18 @@ static void lost_partitions(void **state)
     check_env_run(&e, command);
     check_env_look(&e, false);
     check_env_says(&e, "FAIL", "backups", B2 " has no partition 1");
+    check_env_run(&e, "sed -i 's/\"start_lsn/\"partition_sha256\": [\"x\", \"y\"], &/' "
+                      "basebackups_005/*.json");
+    (void)snprintf(command, sizeof(command), "rm %s/part_00000002.tar.lzo", partitions);
+    check_env_run(&e, command);
+    check_env_look(&e, false);
+    check_env_says(&e, "FAIL", "backups",
+                   B2 " has 1 partitions, and was written with 2: it cannot be restored");
+    (void)snprintf(command, sizeof(command),
+                   "cd %s; cp part_00000000.tar.lzo part_00000001.tar.lzo", partitions);
+    check_env_run(&e, command);
+    check_env_look(&e, false);
+    check_env_says_no(&e, "FAIL");
     (void)snprintf(command, sizeof(command), "rm %s/part*", partitions);
     check_env_run(&e, command);
     check_env_look(&e, false);
