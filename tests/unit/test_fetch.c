@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/metrics.h"
 #include "core/spool.h"
 #include "core/wal_check.h"
 #include "core/wal_name.h"
@@ -638,6 +639,7 @@ static void test_evicts_what_was_read_first(void **state)
     fetcher_ahead(fetcher, name_of(10), MIB); /* 11 and 12: not read yet */
     WAIT_FOR(is_cached(12));
     WAIT_FOR(is_cached(11));
+    uint64_t evictions = metrics_count(COUNT_CACHE_EVICTIONS);
     for (unsigned i = 1; i <= 5; i++) {
         assert_int_equal(get_code(name_of(i)), ERR_NONE);
         cancel_sleep_ms(NULL, 5); /* the order is kept in milliseconds */
@@ -648,6 +650,7 @@ static void test_evicts_what_was_read_first(void **state)
     assert_true(is_cached(5));
     assert_false(is_cached(1));
     assert_false(is_cached(2));
+    assert_int_equal(metrics_count(COUNT_CACHE_EVICTIONS) - evictions, 3);
 }
 
 static size_t cached_count(unsigned to)
