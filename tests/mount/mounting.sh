@@ -395,7 +395,7 @@ test_lazy_umount()
     assert_archived $A "$T/$A"
 }
 
-# What a killed walefs leaves: no file with a name, and no private gpg home once the next one starts.
+# What a killed walefs leaves: no file with a name, no core, and no private gpg home once the next one starts.
 test_killed_leaves_nothing()
 {
     local pid home
@@ -419,6 +419,7 @@ test_killed_leaves_nothing()
     [[ -n $(find "/proc/${MOUNT_PID[m]}/fd" -lname "$T/cache/*(deleted)") ]] || fail "nothing is staged in cache_dir"
     home=$(readlink "/proc/${MOUNT_PID[m]}"/fd/* | grep /walefs-gpg. | head -n 1)
     [[ -d $home ]] || fail "no private gpg home"
+    grep -Eq '^Max core file size +0 +0 ' "/proc/${MOUNT_PID[m]}/limits" || fail "a core would have secrets in it"
     kill -KILL "${MOUNT_PID[m]}"
     wait "${MOUNT_PID[m]}" 2>/dev/null || true
     exec 9>&-
