@@ -128,6 +128,20 @@ static void latest_goes_by_timeline_and_position(void **state)
     assert_false(backup_newer(&x, &x));
 }
 
+/* And not by the name, in whose order the store lists, where the sentinel knows better. */
+static void the_order_is_that_of_the_positions(void **state)
+{
+    (void)state;
+    sentinel(A, "{\"walefs\": {\"timeline\": 2, \"start_lsn\": \"0/3000028\"}}");
+    sentinel(B, "{\"walefs\": {\"timeline\": 1, \"start_lsn\": \"0/2000028\"}}");
+    sentinel(C, "{\"walefs\": {\"timeline\": 1, \"start_lsn\": \"0/1000028\"}}");
+    struct catalog *c = load(NULL);
+    assert_string_equal(c->backups[0].info.name, C);
+    assert_string_equal(c->backups[1].info.name, B);
+    assert_string_equal(catalog_latest(c)->info.name, A);
+    catalog_unref(c);
+}
+
 static void of_one_label_the_newest(void **state)
 {
     (void)state;
@@ -360,6 +374,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(complete_and_incomplete, begin, end),
         cmocka_unit_test_setup_teardown(an_empty_archive, begin, end),
         cmocka_unit_test_setup_teardown(latest_goes_by_timeline_and_position, begin, end),
+        cmocka_unit_test_setup_teardown(the_order_is_that_of_the_positions, begin, end),
         cmocka_unit_test_setup_teardown(of_one_label_the_newest, begin, end),
         cmocka_unit_test_setup_teardown(a_damaged_sentinel_is_told_from_a_missing_one, begin, end),
         cmocka_unit_test_setup_teardown(the_segment_size_is_that_of_the_newest, begin, end),
