@@ -27,9 +27,10 @@
     "'<CompleteMultipartUploadResult><ETag>\"abc-1\"</ETag></CompleteMultipartUploadResult>'"
 #define NO_ETAG \
     "'text': '<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>'"
-#define OBJECT(etag)                                                         \
+#define OBJECT_OF(size, etag)                                                \
     "{'expect': 'GET /bucket/p/key', 'status': 206, 'text': 'h', 'reply': {" \
-    "'Content-Range': 'bytes 0-0/5', 'ETag': '\"" etag "\"'}}"
+    "'Content-Range': 'bytes 0-0/" size "', 'ETag': '\"" etag "\"'}}"
+#define OBJECT(etag) OBJECT_OF("5", etag)
 #define ABORTED "{'expect': 'DELETE /bucket/p/key\\?uploadId=u.2F1', 'status': 204}"
 #define ETAG_HELLO_1 "62109206880d38a4010a98e11243924a-1"
 
@@ -91,6 +92,8 @@ static void test_complete_answer_lost(void **state)
     (void)snprintf(rest, sizeof(rest), "%s" OBJECT(ETAG_HELLO_1), lost);
     one_upload(rest, false, ERR_NONE, NULL);
     (void)snprintf(rest, sizeof(rest), "%s" OBJECT("someone-else-1") ", " ABORTED, lost);
+    one_upload(rest, false, ERR_UNAVAILABLE, NULL);
+    (void)snprintf(rest, sizeof(rest), "%s" OBJECT_OF("6", ETAG_HELLO_1) ", " ABORTED, lost);
     one_upload(rest, false, ERR_UNAVAILABLE, NULL);
 }
 
