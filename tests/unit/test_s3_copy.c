@@ -11,7 +11,9 @@
 #include "core/log.h"
 #include "tests/unit/store_env.h"
 
-#define COPY "'expect': 'PUT /bucket/p/to', 'headers': {'x-amz-copy-source': '/bucket/p/from'}"
+#define COPY                                                                            \
+    "'expect': 'PUT /bucket/p/to', 'headers': {'x-amz-copy-source': '/bucket/p/from', " \
+    "'x-amz-copy-source-if-match': None}"
 #define COPIED "'text': '<CopyObjectResult><ETag>\"abc\"</ETag></CopyObjectResult>'"
 
 /* STEPS against one copy with 2 tries; ERR_NONE: succeeds. */
