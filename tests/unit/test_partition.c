@@ -133,6 +133,15 @@ static struct index_partition index_of(struct env *e, const char *key, int kind)
     return p;
 }
 
+static struct partition *open_alone(struct env *e, int kind, const struct index_partition *index)
+{
+    const struct partition_source source = {
+        .object = {.key = kind == 0 ? "plain1" : "gpg1", .index = index, .held_from = HELD_FROM}};
+    struct partition *part = partition_open(e->cache, &source, &err);
+    assert_non_null(part);
+    return part;
+}
+
 static struct partition *open_it(struct env *e, int kind)
 {
     const char *key = kind == 0 ? "plain1" : "gpg1", *next_key = kind == 0 ? "plain2" : "gpg2";
@@ -498,6 +507,49 @@ static void what_is_held_back_waits(void **state)
     }
 }
 
+static void rest_before_last(void *arg, enum mem_op op, const char *key)
+{
+    struct last_read *l = arg;
+    (void)key;
+    if (op == MEM_READ && ++l->reads == l->stop_at)
+        (void)usleep(300000); /* all that came before is decoded by then */
+}
+
+/* A stream that decoded the end and did not come to the verdict: its blocks are nobody's, and what
+ * comes next decides. */
+static void the_end_of_a_stream_that_failed_is_not_served(void **state)
+{
+    (void)state;
+    unsigned last = 0;
+    char *bad = malloc(coded[1].len);
+    memcpy(bad, coded[1].data, coded[1].len);
+    bad[coded[1].len - 1] ^= 1;
+    for (int i = 0; i < 3; i++) {
+        struct env e = begin(LARGE_CACHE);
+        if (i == 2)
+            mem_set(e.mem, "gpg1", bad, coded[1].len, NULL, 0);
+        const struct index_partition index = index_of(&e, "gpg1", 1);
+        struct partition *p = open_alone(&e, 1, &index);
+        if (i == 0) { /* how many reads there are is counted first */
+            must_check(p, HELD_FROM, MIB);
+            last = mem_calls(e.mem, MEM_READ);
+        } else {
+            struct last_read l = {.stop_at = last};
+            mem_set_hook(e.mem, rest_before_last, &l);
+            mem_fail(e.mem, MEM_READ, last, 1, ERR_UNAVAILABLE);
+            assert_false(check(p, HELD_FROM, MIB));
+            assert_int_equal(err.code, ERR_UNAVAILABLE);
+            assert_int_equal(check(p, HELD_FROM, MIB), i == 1);
+            assert_int_equal(err.code, i == 1 ? ERR_UNAVAILABLE : ERR_CORRUPT);
+            assert_int_equal(opened(&e), 2);
+            mem_set_hook(e.mem, NULL, NULL);
+        }
+        partition_close(p);
+        end(&e);
+    }
+    free(bad);
+}
+
 /* A reader that holds what it was given keeps it; DAMAGED is told when it has let go. */
 static void readers_are_done_before_damage_is_told(void **state)
 {
@@ -542,6 +594,41 @@ static void verified_when_the_end_has_come(void **state)
             assert_true(i < 10000);
             (void)usleep(1000);
         }
+        partition_close(p);
+        end(&e);
+    }
+}
+
+/* Its end is not there, or is not the end. Of a plain one each block stands for itself, and may
+ * have been read before that is found; of an encrypted one nothing. */
+static void another_length_than_the_index_says(void **state)
+{
+    static const int more[] = {100, 3 << 20, -100, -(3 << 20)};
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        struct env e = begin(LARGE_CACHE);
+        int kind = i / 4;
+        bool shorter = more[i % 4] > 0;
+        struct index_partition index = index_of(&e, kind == 0 ? "plain1" : "gpg1", kind);
+        struct partition_pin *pin = NULL;
+        int fd;
+        size_t got;
+        const struct call soon = {.deadline_ms = now_ms() + 60000};
+        index.map.regular = false; /* such as is only decoded from its start */
+        index.map.plain_size = (uint64_t)((int64_t)PLAIN + more[i % 4]);
+        struct partition *p = open_alone(&e, kind, &index);
+        if (partition_read(p, index.map.plain_size - 1, 1, &fd, &got, &pin, &soon, &err)) {
+            assert_true(kind == 0 && !shorter);
+            partition_done(pin);
+        }
+        for (unsigned n = 0; partition_check(p, &err); n++) {
+            assert_true(n < 10000);
+            (void)usleep(1000);
+        }
+        assert_int_equal(err.code, ERR_CORRUPT);
+        assert_non_null(strstr(err.text, shorter ? "is shorter than its" : "is longer than its"));
+        assert_false(partition_verified(p));
+        assert_false(check(p, 0, 1));
         partition_close(p);
         end(&e);
     }
@@ -618,8 +705,10 @@ int main(void)
         cmocka_unit_test(damage_is_never_handed_out),
         cmocka_unit_test(the_end_is_never_served_before_the_verdict),
         cmocka_unit_test(what_is_held_back_waits),
+        cmocka_unit_test(the_end_of_a_stream_that_failed_is_not_served),
         cmocka_unit_test(readers_are_done_before_damage_is_told),
         cmocka_unit_test(verified_when_the_end_has_come),
+        cmocka_unit_test(another_length_than_the_index_says),
         cmocka_unit_test(another_object_under_the_key_is_not_mixed_in),
         cmocka_unit_test(a_failure_of_the_store_is_tried_again),
         cmocka_unit_test(a_reader_can_be_interrupted),
