@@ -86,9 +86,9 @@ by_cat()
     cat "$T"/m/basebackups/x/tar/*.tar >"$T/out"
 }
 
-by_restore()
+by_restore() # OPTIONS...
 {
-    "$RESTORE" --quiet --no-sync --force --bindir "$PG_BIN" --no-verify "$T/m" "$T/out"
+    "$RESTORE" --quiet --no-sync --force --bindir "$PG_BIN" --no-verify "$@" "$T/m" "$T/out"
 }
 
 READERS=(by_cp by_rsync by_tar by_parts by_cat by_restore)
@@ -190,6 +190,28 @@ test_plain()
     cp "${STORE_DIR:?}/${PARTS[0]}" "$STORE_DIR/$last"
     rm -rf "$T/out"
     ! by_cp 2>/dev/null || fail "a partition that was replaced meanwhile is read"
+    umount_walefs m
+}
+
+# What an interrupted walefs-restore has of a partition is no better than what is found of it before it goes on.
+test_found_before_it_goes_on()
+{
+    local p
+    make_backup file gpg
+    mount_walefs m "$(pg_mount_opts)" ro
+    p=$(find "$T/m/basebackups/x/tar" -name '*.tar' | sort | head -n 1)
+    damage "${PARTS[-1]}" flip 1000
+    ! by_restore -j 1 >"$T/said" 2>&1 || fail "it succeeds"
+    grep -qx "part ${p##*/}" "$T/out/.walefs-restore" || fail "the first partition is not noted"
+    umount_walefs m
+    damage "${PARTS[-1]}" flip 1000
+    damage "${PARTS[0]}" flip 1
+    mount_walefs m "$(pg_mount_opts)" ro
+    ! cat "$p" >/dev/null 2>&1 || fail "the first partition can be read"
+    ! by_restore -j 1 >"$T/said" 2>&1 || fail "it goes on to its end"
+    assert_match "$(cat "$T/said")" "going on with .* are there already" "output"
+    assert_match "$(tail -n 1 "$T/said")" "partition ${p##*/} is damaged.*$T/out must not be used" "the last line"
+    [[ ! -e $T/out/recovery.signal ]] || fail "it is ready to start"
     umount_walefs m
 }
 
