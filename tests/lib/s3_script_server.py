@@ -117,11 +117,13 @@ def answer(conn, step, method):
 
 
 def read_body(f, size, at_a_time):
+    if not at_a_time:
+        return f.read(size)
     body = b""
-    while at_a_time and len(body) < size:
+    while len(body) < size:
         body += f.read(min(at_a_time, size - len(body)))
         time.sleep(0.1)
-    return body if at_a_time else f.read(size)
+    return body
 
 
 def serve(conn):
