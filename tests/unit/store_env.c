@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -242,6 +244,28 @@ void script_drop(struct script *s)
 {
     char verdict[1024];
     (void)end_server(s, verdict, sizeof(verdict));
+}
+
+void deaf_begin(struct deaf *d)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof(addr);
+    d->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(d->listener, (struct sockaddr *)&addr, len), 0);
+    assert_int_equal(listen(d->listener, 0), 0);
+    assert_int_equal(getsockname(d->listener, (struct sockaddr *)&addr, &len), 0);
+    d->port = ntohs(addr.sin_port);
+    for (size_t i = 0; i < sizeof(d->queued) / sizeof(d->queued[0]); i++) {
+        d->queued[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        (void)connect(d->queued[i], (struct sockaddr *)&addr, len);
+    }
+}
+
+void deaf_end(struct deaf *d)
+{
+    for (size_t i = 0; i < sizeof(d->queued) / sizeof(d->queued[0]); i++)
+        close(d->queued[i]);
+    close(d->listener);
 }
 
 struct store *script_store(const struct script *s, unsigned max_attempts)

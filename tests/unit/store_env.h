@@ -65,6 +65,15 @@ ssize_t script_read_all(struct store *s, char out[64], struct err *err);
 /* Puts "hello" as "key". */
 bool script_put_hello(struct store *s, bool only_if_absent, struct err *err);
 
+/* A server that has no place in its queue any more: connecting to it takes for ever. */
+struct deaf {
+    int listener, queued[3];
+    unsigned port; /* of 127.0.0.1 */
+};
+
+void deaf_begin(struct deaf *d);
+void deaf_end(struct deaf *d);
+
 /* A call without bounds. */
 extern const struct call env_forever;
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "mount/config.h"
+#include "tests/unit/store_env.h"
 
 static struct settings s;
 static struct config c;
@@ -512,6 +513,83 @@ static void test_stores(void **state)
     aws_cred_free(cred);
 }
 
+/* ---- what the store makes of it ---- */
+
+/* Puts "hello" with these options, which name the server by %u. */
+static bool put_with(const struct script *script, const char *options, struct err *err)
+{
+    char list[256];
+    (void)snprintf(list, sizeof(list), options, script->port);
+    good("s3://bucket/p", list);
+    struct aws_cred *cred = config_make_cred(&c, err);
+    assert_non_null(cred);
+    struct store *store = config_make_store(&c, &s, cred, err);
+    assert_non_null(store);
+    bool ok = script_put_hello(store, false, err);
+    store->ops->free(store);
+    aws_cred_free(cred);
+    return ok;
+}
+
+static void test_what_the_store_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *steps, *options;
+    } cases[] = {
+        {"[{'expect': 'PUT /bucket/p/key', 'etag': 'e', 'headers': {'authorization': "
+         "'.* Credential=AKIDEXAMPLE/[0-9]+/us-east-1/s3/.*', 'x-amz-security-token': None, "
+         "'x-amz-storage-class': None, 'x-amz-server-side-encryption': None}}]",
+         "endpoint=http://127.0.0.1:%u"},
+        {"[{'expect': 'PUT /p/key', 'etag': 'e', 'headers': {'host': 'bucket[.]localhost:[0-9]+', "
+         "'authorization': '.* Credential=AKIDEXAMPLE/[0-9]+/eu-x-1/s3/.*', "
+         "'x-amz-security-token': 'TOKEN', 'x-amz-storage-class': 'STANDARD_IA', "
+         "'x-amz-server-side-encryption': 'aws:kms', "
+         "'x-amz-server-side-encryption-aws-kms-key-id': 'arn:aws:kms:eu:1:key/2'}}]",
+         "endpoint=http://localhost:%u,url_style=virtual,region=eu-x-1,storage_class=STANDARD_IA,"
+         "sse=aws:kms:arn:aws:kms:eu:1:key/2"},
+        {"[{'expect': 'PUT /bucket/p/key', 'etag': 'e', 'headers': {"
+         "'x-amz-server-side-encryption': 'AES256'}}]",
+         "endpoint=http://localhost:%u,url_style=path,sse=AES256"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct script script;
+        struct err err = ERR_INIT;
+        script_begin(&script, cases[i].steps);
+        if (i == 1)
+            setenv("AWS_SESSION_TOKEN", "TOKEN", 1); /* unset when it is read */
+        if (!put_with(&script, cases[i].options, &err))
+            fail_msg("%s: %s", cases[i].options, err.text);
+        script_end(&script);
+    }
+}
+
+/* Each limit ends what the other two, at their defaults, would go on with. */
+static void test_how_long_the_store_waits(void **state)
+{
+    (void)state;
+    static const char *const limits[] = {"endpoint=http://127.0.0.1:%u,stall_timeout=0.3",
+                                         "endpoint=http://127.0.0.1:%u,request_timeout=0.3"};
+    struct err err = ERR_INIT;
+    for (size_t i = 0; i < 2; i++) {
+        struct script script;
+        int64_t start = now_ms();
+        script_begin(&script, "[{'sleep': 30, 'times': 3}]");
+        assert_false(put_with(&script, limits[i], &err));
+        assert_int_equal(err.code, ERR_TIMEOUT);
+        assert_true(now_ms() - start < 10000);
+        script_drop(&script);
+    }
+    struct deaf deaf;
+    deaf_begin(&deaf);
+    const struct script unanswered = {.port = deaf.port};
+    int64_t start = now_ms();
+    assert_false(put_with(&unanswered, "endpoint=http://127.0.0.1:%u,connect_timeout=0.3", &err));
+    assert_int_equal(err.code, ERR_TIMEOUT);
+    assert_true(now_ms() - start < 8000);
+    deaf_end(&deaf);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -536,6 +614,8 @@ int main(void)
         T(test_cache_dir),
         T(test_logging),
         T(test_stores),
+        T(test_what_the_store_is_told),
+        T(test_how_long_the_store_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

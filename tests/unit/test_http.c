@@ -5,14 +5,11 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <netinet/in.h>
 #include <openssl/evp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/http.h"
 #include "tests/unit/store_env.h"
@@ -425,36 +422,24 @@ static void test_ca_file(void **state)
     script_drop(&script);
 }
 
-/* A server that has no place in its queue any more: its host does not answer. */
 static void test_connect_timeout(void **state)
 {
     (void)state;
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t len = sizeof(addr);
-    int fds[3];
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)&addr, len), 0);
-    assert_int_equal(listen(listener, 0), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&addr, &len), 0);
-    for (size_t i = 0; i < 3; i++) {
-        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        (void)connect(fds[i], (struct sockaddr *)&addr, len);
-    }
+    struct deaf deaf;
     struct err err = ERR_INIT;
     const struct http_options options = {
         .connect_timeout_ms = 200, .stall_timeout_ms = 600000, .max_connections = 1};
     char url[64];
     bool again;
-    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/", ntohs(addr.sin_port));
+    deaf_begin(&deaf);
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/", deaf.port);
     struct http *http = http_new(&options, &err);
     assert_non_null(http);
     assert_int_equal(failing(http, url, &err, &again), ERR_TIMEOUT);
     assert_true(again);
     assert_non_null(strstr(err.text, "check the endpoint, and that no firewall is in the way"));
     http_free(http);
-    for (size_t i = 0; i < 3; i++)
-        close(fds[i]);
-    close(listener);
+    deaf_end(&deaf);
 }
 
 int main(void)
