@@ -226,6 +226,40 @@ test_targets()
     umount_walefs m
 }
 
+# The server that it starts: stops at the target, takes too long, or does not start. The short and long
+# forms of the options that go with it.
+test_starts()
+{
+    local d=$T/pg/two/data one=$T/ts/one t0
+    make_archive
+    pg_stop src
+    rm -rf "$one"
+    pg_home two
+    restore 0 --tablespace-mapping "$one=$T/moved/a" -s --target-immediate --target-action shutdown \
+        --start-options "$(socket_of two) -c archive_mode=off" "$d"
+    # It is consistent when it reaches that target: the script may just see it run.
+    assert_match "$LAST" "done: .*PostgreSQL (has reached the target and shut down|runs and is consistent)" "last line"
+    wait_for 20 "the end of PostgreSQL" test ! -e "$d/postmaster.pid"
+    assert_match "$("$PG_BIN/pg_controldata" "$d")" "state: +shut down in recovery" "pg_controldata"
+    assert_eq "$(readlink "$d"/pg_tblspc/*)" "$T/moved/a" "the tablespace's link"
+
+    t0=$SECONDS
+    restore 2 -f --tablespace-mapping="$one=$T/moved/b" --start --start-timeout 2 \
+        --start-options "$(socket_of two) -c restore_command='sleep 60'" "$d"
+    assert_match "$LAST" "failed: the cluster is restored, but PostgreSQL was not consistent after 2 s; it goes on" "last line"
+    ((SECONDS - t0 < 40)) || fail "it took $((SECONDS - t0)) s"
+    assert_eq "$(readlink "$d"/pg_tblspc/*)" "$T/moved/b" "the tablespace's link"
+    pg_stop two immediate
+
+    rm -rf "$d"
+    restore 2 --tablespaces-inside --start --start-options "-c no_such_setting=1" "$d"
+    assert_match "$LAST" "failed: the cluster is restored, but PostgreSQL did not start; see $d/startup.log" "last line"
+    assert_match "$OUT" 'no_such_setting' "what it shows of the log"
+    restore 1 --start-timeout 0 "$d"
+    assert_match "$LAST" "--start-timeout wants seconds, not '0'" "last line"
+    umount_walefs m
+}
+
 test_standby()
 {
     local d=$T/pg/two/data
@@ -926,6 +960,16 @@ test_prune_rules()
     prune 0 --keep-days 2 --confirm
     assert_eq "$(find "$TREE/basebackups" -maxdepth 1 -name 'base_*' -printf '%f')" base_0000000200000001000000FE_00000040 "the one that stays"
     assert_eq "$(segments_in "$TREE/wal" | wc -l)" 2 "segments"
+
+    # In the other forms.
+    make_prunable_tree
+    prune 0 -k 2
+    assert_match "$LAST" "--confirm removes 3 base backups" "last line of -k 2"
+    prune 0 -d 10
+    assert_match "$LAST" "--confirm removes 2 base backups" "last line of -d 10"
+    prune 0 --keep-days=2
+    assert_match "$LAST" "--confirm removes 4 base backups" "last line of --keep-days=2"
+    assert_eq "$(find "$TREE/basebackups" -maxdepth 1 -name 'base_*' | wc -l)" 5 "backups after dry runs"
 
     # What LATEST leads to stays, wherever it stands in that order; one that is not complete does not count.
     make_prunable_tree
