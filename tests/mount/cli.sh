@@ -228,7 +228,7 @@ test_clock_skew()
     printf 'HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' \
         ${#body} "$body" >"$T/answer"
     proxy_mode reply "$T/answer"
-    refused -o "$STORE_OPTS" "$SOURCE" "$T/m" -- 'clock|time.?skew|TooSkewed'
+    refused -o "$STORE_OPTS" "$SOURCE" "$T/m" -- 'RequestTimeTooSkewed.*clock'
 }
 
 test_dead_mount_is_cleaned()
