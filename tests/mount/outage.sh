@@ -224,6 +224,53 @@ test_unmount_while_hung()
     ! mountpoint -q "$T/m" || fail "still mounted"
 }
 
+# Copies NAME so that only its close is still to come, and lets that come when the store hangs. Sets CP.
+closing_while_hung() # NAME
+{
+    mkfifo "$T/slow"
+    proxy_mode pass
+    cp "$T/slow" "$T/m/wal/$1" 2>"$T/err" &
+    CP=$!
+    exec 9>"$T/slow"
+    cat "$T/$1" >&9
+    wait_for 10 "the copy to begin" test -e "$T/m/wal/$1"
+    proxy_mode hang
+    exec 9>&-
+    rm "$T/slow"
+    sleep 1
+    alive $CP || fail "cp ended: $(cat "$T/err")"
+    kill -TERM "${MOUNT_PID[m]}"
+}
+
+# What is being archived when the mount is told to end is finished, or fails soon when the store does not come back.
+test_sigterm_while_closing()
+{
+    local t0
+    use_store http
+    use_key none
+    use_fault_proxy
+    make_seg $A "$T/$A"
+    make_seg $B "$T/$B"
+    mount_walefs m
+    closing_while_hung $A
+    sleep 2
+    alive $CP || fail "cp was not given the time: $(cat "$T/err")"
+    proxy_mode pass
+    reap_child $CP 30 cp || fail "cp failed: $(cat "$T/err")"
+    reap_child "${MOUNT_PID[m]}" 30 walefs || fail "exit status $?"
+    ! mountpoint -q "$T/m" || fail "still mounted"
+    assert_archived $A "$T/$A"
+
+    mount_walefs m
+    t0=$SECONDS
+    closing_while_hung $B
+    ! reap_child $CP 40 cp || fail "cp succeeded without a store"
+    reap_child "${MOUNT_PID[m]}" 40 walefs || true
+    ((SECONDS - t0 < 30)) || fail "took $((SECONDS - t0)) s, longer than its time for writers"
+    ! mountpoint -q "$T/m" || fail "still mounted"
+    assert_not_stored $B
+}
+
 # More requests wait for the store than there are threads: what needs no store is answered still.
 test_many_lookups_hang()
 {
