@@ -590,6 +590,23 @@ static void test_how_long_the_store_waits(void **state)
     deaf_end(&deaf);
 }
 
+/* However much is coded at once: the others wait for a place (test_openpgp_slots). */
+static void test_gpg_processes_are_few(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN), places = 0;
+    good("s3://bucket/p", "");
+    struct openpgp *pgp = config_make_openpgp(&c, &s, &err);
+    assert_ok(pgp != NULL, &err);
+    while (places < 1000 && openpgp_try_reserve(pgp))
+        places++;
+    assert_in_range(places, 1, cores + 4);
+    while (places-- > 0)
+        openpgp_release(pgp);
+    openpgp_free(pgp);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -616,6 +633,7 @@ int main(void)
         T(test_stores),
         T(test_what_the_store_is_told),
         T(test_how_long_the_store_waits),
+        T(test_gpg_processes_are_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
