@@ -223,6 +223,12 @@ test_targets()
     grep -qx "recovery_target = 'immediate'" "$d/postgresql.auto.conf"
     grep -qx "recovery_target_action = 'shutdown'" "$d/postgresql.auto.conf"
     grep -qx "recovery_target_timeline = 'current'" "$d/postgresql.auto.conf"
+    rm -rf "$T/ts/one"
+    restore 0 --force --target-xid 789 --target-action pause "$d"
+    grep -qx "recovery_target_xid = '789'" "$d/postgresql.auto.conf"
+    grep -qx "recovery_target_action = 'pause'" "$d/postgresql.auto.conf"
+    grep -qx "recovery_target_timeline = 'latest'" "$d/postgresql.auto.conf"
+    assert_eq "$(grep -cE "^recovery_target(|_time|_lsn|_name) = '.+'" "$d/postgresql.auto.conf" || true)" 0 "targets of earlier restores"
     umount_walefs m
 }
 
@@ -442,16 +448,53 @@ END
     chmod 777 "$T/slow"
 }
 
+# A tar and a sync in front of the real ones, that note in $T/watched when they begin and end.
+make_watched()
+{
+    local program
+    mkdir "$T/watch"
+    : >"$T/watched"
+    chmod 666 "$T/watched"
+    for program in tar sync; do
+        cat >"$T/watch/$program" <<END
+#!/bin/bash
+[[ $program != tar || \$* == *-x* ]] || exec /bin/$program "\$@"
+echo $program begins >>"$T/watched"
+[[ $program != tar ]] || sleep 0.5
+rc=0
+/bin/$program "\$@" || rc=\$?
+echo $program ends >>"$T/watched"
+exit \$rc
+END
+    done
+    chmod 755 "$T/watch"/*
+}
+
+# How many of them there were at most at one time.
+at_once() # PROGRAM
+{
+    awk -v p="$1" '$1 == p { n += $2 == "begins" ? 1 : -1; if (n > most) most = n } END { print most + 0 }' "$T/watched"
+}
+
 test_parallel()
 {
     make_archive
     leave_mount
-    restore 0 --jobs 4 --tablespaces-inside "$T/four"
+    make_watched
+    PATH=$T/watch:$PATH restore 0 --jobs 4 --tablespaces-inside "$T/four"
     assert_restored "$T/four"
-    restore 0 -j1 -q --no-sync --tablespaces-inside "$T/one"
+    (($(at_once tar) >= 2)) || fail "partitions are read one after the other: $(cat "$T/watched")"
+    (($(at_once sync) >= 1)) || fail "nothing was brought to the disk"
+    : >"$T/watched"
+    PATH=$T/watch:$PATH restore 0 -j1 -q --no-sync --tablespaces-inside "$T/one"
     assert_match "$OUT" "^walefs-restore: restoring" "output"
     [[ $OUT != *MiB/s* ]] || fail "-q is not quiet"
     assert_restored "$T/one"
+    assert_eq "$(at_once tar) $(at_once sync)" "1 0" "partitions at once, and syncs"
+    if [[ $(id -u) == 0 ]]; then
+        restore 0 --force --owner daemon --tablespaces-inside "$T/owned"
+        assert_eq "$(find "$T/owned" ! -user daemon -o ! -group daemon | head -n 3)" "" "what is not daemon's"
+    fi
     # On a terminal: a bar.
     script -qec "stty cols 120; '$RESTORE' --tablespaces-inside '$TREE' '$T/bar'" /dev/null >"$T/tty" 2>&1
     grep -Eq '\[#{30}\] 100% ([0-9]+ [KM]iB) of \1, [0-9]+ ([KMG]i)?B/s, 0:00:00 left' "$T/tty" ||
@@ -1084,6 +1127,38 @@ test_prune_needs_to_see()
     unseen "" "how long a segment is"
 }
 
+# What was removed by then is gone, the next backup and all WAL are there, and the same command goes on.
+test_prune_interrupted()
+{
+    local pid rc=0 before
+    make_prunable_tree
+    before=$(segments_in "$TREE/wal" | wc -l)
+    mv "$T/bin/rmdir" "$T/bin/rmdir.real"
+    cat >"$T/bin/rmdir" <<END
+#!/bin/bash
+if [[ -e $T/once ]]; then
+    touch "$T/waits"
+    exec sleep 30
+fi
+touch "$T/once"
+exec "$T/bin/rmdir.real" "\$@"
+END
+    chmod 755 "$T/bin/rmdir"
+    PATH=$T/bin:$PATH setsid "$PRUNE" --keep 2 --confirm "$TREE" >"$T/said" 2>&1 </dev/null &
+    pid=$!
+    wait_for 20 "the second backup" test -e "$T/waits"
+    kill -TERM -- "-$pid"
+    reap_child "$pid" 20 "an interrupted prune" || rc=$?
+    assert_eq "$rc" 130 "status of an interrupted prune"
+    assert_match "$(tail -n 1 "$T/said")" "interrupted: what was not removed yet is there still; the same command goes on" "last line"
+    assert_eq "$(find "$TREE/basebackups" -maxdepth 1 -name 'base_*' | wc -l)" 4 "backups"
+    assert_eq "$(segments_in "$TREE/wal" | wc -l)" "$before" "segments"
+    mv "$T/bin/rmdir.real" "$T/bin/rmdir"
+    prune 0 --keep 2 --confirm
+    assert_match "$LAST" "removed 2 base backups" "last line"
+}
+
+# Many names, few processes.
 # rm on the mount only notes what is to be deleted: done is what the store has done.
 test_prune_waits_for_the_store()
 {
