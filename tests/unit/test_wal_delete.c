@@ -158,6 +158,18 @@ static void what_a_backup_needs_stays(void **state)
     end();
 }
 
+/* The second of 64 MiB each has the backup's start; were they of 16 MiB, it would end before. */
+static void of_segments_of_an_unknown_size_more_stays(void **state)
+{
+    (void)state;
+    begin(true, false);
+    backup("base_000000010000000000000001_01000028",
+           "{\"walefs\": {\"timeline\": 1, \"start_lsn\": \"0/5000028\"}}");
+    archive(segment(1));
+    must_keep(segment(1), "needed by a base backup that begins at 0/5000028");
+    end();
+}
+
 /* As long as nobody can say what it needs, it may need everything. */
 static void a_damaged_sentinel_keeps_all(void **state)
 {
@@ -419,6 +431,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_goes_without_the_option),
         cmocka_unit_test(what_a_backup_needs_stays),
+        cmocka_unit_test(of_segments_of_an_unknown_size_more_stays),
         cmocka_unit_test(a_damaged_sentinel_keeps_all),
         cmocka_unit_test(what_another_host_is_writing_is_kept_for),
         cmocka_unit_test(a_backup_whose_start_is_not_known_keeps_all),
