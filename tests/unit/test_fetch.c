@@ -488,6 +488,22 @@ static void test_reads_ahead(void **state)
     assert_int_equal(mem_calls(mem, MEM_GET), 9);
 }
 
+/* What is read ahead leaves the store, and gpg, to those who wait. */
+static void test_few_are_read_ahead_at_once(void **state)
+{
+    (void)state;
+    archive(0, 9);
+    mem_hang(mem, MEM_READ);
+    fetcher_ahead(fetcher, name_of(0), MIB);
+    WAIT_FOR(mem_hanging(mem) == 3);
+    cancel_sleep_ms(NULL, 50);
+    assert_int_equal(mem_hanging(mem), 3);
+    assert_int_equal(mem_calls(mem, MEM_GET), 3);
+    mem_heal(mem);
+    for (unsigned i = 1; i <= 8; i++)
+        WAIT_FOR(is_cached(i));
+}
+
 static _Atomic unsigned beyond_gap;
 static char gap_key[STORE_KEY_MAX];
 
@@ -775,6 +791,7 @@ int main(void)
         T(test_drop_while_fetching),
         T(test_copies_grow_old),
         T(test_reads_ahead),
+        T(test_few_are_read_ahead_at_once),
         T(test_stops_at_the_first_gap),
         T(test_does_not_pass_what_is_not_known_yet),
         T(test_goes_on_behind_a_readers_fetch),
