@@ -189,6 +189,28 @@ test_killed_cp_publishes_nothing_s3()
     killed_cp http gpg
 }
 
+runs_gpg()
+{
+    [[ -n $(marked_running gpg) ]]
+}
+
+# Encryption begins when writing does, so that little is left to do for the close.
+test_coded_while_it_is_written()
+{
+    local pid
+    setup file gpg
+    mkfifo "$T/slow"
+    cp "$T/slow" "$T/m/wal/$A" &
+    pid=$!
+    exec 9>"$T/slow"
+    head -c 5000000 "$T/$A" >&9
+    wait_for 20 "gpg" runs_gpg
+    tail -c +5000001 "$T/$A" >&9
+    exec 9>&-
+    reap_child $pid 30 cp || fail "cp failed"
+    assert_archived $A "$T/$A"
+}
+
 # All bytes are there when the signal comes, only the close is not.
 test_killed_after_last_byte_publishes_nothing()
 {
