@@ -727,6 +727,10 @@ static void a_replaced_partition_is_an_error(void **state)
         /* the same files, with one byte changed */
         ("lzop -dc part_00000001.tar.lzo >t && printf x | dd conv=notrunc bs=1 seek=700000 "
          "status=none of=t && lzop -c <t >part_00000001.tar.lzo && rm t walefs-index.lzo"),
+        /* so that it is stored with as many bytes, and the index could be taken for its */
+        ("lzop -dc part_00000001.tar.lzo >t && printf x | dd conv=notrunc bs=1 seek=700000 "
+         "status=none of=t && cp part_00000001.tar.lzo old && lzop -c <t >part_00000001.tar.lzo && "
+         "test $(stat -c %s old) = $(stat -c %s part_00000001.tar.lzo) && rm t old"),
     };
     (void)state;
     for (size_t i = 0; i < sizeof(change) / sizeof(change[0]); i++) {
