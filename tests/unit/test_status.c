@@ -95,15 +95,23 @@ static void incomplete_backups_are_named_with_size_and_age(void **state)
     put("basebackups_005/" DONE "/tar_partitions/part_00000000.tar.lzo", "0");
     put("basebackups_005/" DONE "_backup_stop_sentinel.json", "{}");
     put("basebackups_005/walefs-tmp-x/part_00000000.tar.lzo", "foreign");
+    mem_set_time(mem, "basebackups_005/" DEAD "/tar_partitions/part_00000000.tar.lzo",
+                 time(NULL) - 5000);
+    mem_set_time(mem, "basebackups_005/" DEAD "/tar_partitions/part_00000001.tar.lzo",
+                 time(NULL) - 2000);
     const char *text = read_status("incomplete");
     assert_int_equal(strncmp(text, "# as of 2", 9), 0);
     assert_null(strstr(text, DONE));
     assert_null(strstr(text, "walefs-tmp-x"));
     char name[2][64];
     unsigned objects[2], bytes[2];
-    assert_int_equal(sscanf(after_lines(text, 2), "%63s %u %u %*s %*d %*d %*s %63s %u %u", name[0],
-                            &objects[0], &bytes[0], name[1], &objects[1], &bytes[1]),
-                     6);
+    int age_s, idle_s;
+    assert_int_equal(sscanf(after_lines(text, 2), "%63s %u %u %*s %d %d %*s %63s %u %u", name[0],
+                            &objects[0], &bytes[0], &age_s, &idle_s, name[1], &objects[1],
+                            &bytes[1]),
+                     8);
+    assert_in_range(age_s, 5000, 5060);
+    assert_in_range(idle_s, 2000, 2060);
     assert_string_equal(name[0], DEAD);
     assert_int_equal(objects[0], 2);
     assert_int_equal(bytes[0], 15);
