@@ -266,6 +266,7 @@ foreign() # STORE
         "wal_005/.lzo" "wal_006/$B.lzo" "basebackups_005/x" "junk"; do
         store_put "$T/junk" "$key"
     done
+    store_ls '' >"$T/before"
     mount_walefs m
     assert_eq "$(ls -A "$T/m/wal")" "$A" "ls"
     [[ ! -e $T/m/wal/$B ]] || fail "$B exists"
@@ -280,6 +281,11 @@ foreign() # STORE
     store_get "wal_005/$B.zst" "$T/again"
     assert_same "$T/again" "$T/junk"
     assert_eq "$(ls -A "$T/m/wal")" "$A"$'\n'"$B" "ls"
+    umount_walefs m
+    mount_walefs m allow_delete
+    rm "$T/m/wal/$A" "$T/m/wal/$B"
+    umount_walefs m
+    assert_eq "$(store_ls '' | grep -vx walefs_probe)" "$(grep -vx "wal_005/$A.lzo" "$T/before")" "what is left"
 }
 
 test_foreign_objects_file()
