@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/log.h"
 #include "tests/unit/store_env.h"
@@ -37,6 +38,34 @@ static void test_retry_after(void **state)
     assert_true(now_ms() - start < 1000);
     s->ops->free(s);
     script_end(&script);
+}
+
+/* The other form of it, which proxies use. */
+static void test_retry_after_a_date(void **state)
+{
+    (void)state;
+    static const int in_s[] = {100, -100};
+    for (size_t i = 0; i < 2; i++) {
+        struct script script;
+        struct err err = ERR_INIT;
+        struct tm tm;
+        time_t t = time(NULL) + in_s[i];
+        char date[64], steps[256];
+        assert_true(strftime(date, sizeof(date), "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&t, &tm)) >
+                    0);
+        (void)snprintf(steps, sizeof(steps),
+                       "[{'status': 503, 'reply': {'Retry-After': '%s'}, 'error': 'SlowDown'}]",
+                       date);
+        script_begin(&script, steps);
+        struct store *s = script_store(&script, 1);
+        assert_false(script_put_hello(s, false, &err));
+        if (in_s[i] > 0)
+            assert_in_range(err.retry_after_ms, 90000, 100000);
+        else
+            assert_int_equal(err.retry_after_ms, 0);
+        s->ops->free(s);
+        script_end(&script);
+    }
 }
 
 static void test_silent_server(void **state)
@@ -271,6 +300,7 @@ int main(void)
     log_setup(LOG_TO_STDERR, 0, LOG_LEVEL_ERROR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_retry_after),
+        cmocka_unit_test(test_retry_after_a_date),
         cmocka_unit_test(test_silent_server),
         cmocka_unit_test(test_slow_request),
         cmocka_unit_test(test_slow_copy),
