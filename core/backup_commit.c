@@ -43,19 +43,23 @@ static bool check_tablespaces(const struct backup_write *w, struct err *err)
     return true;
 }
 
-/* Without a backup_label recovery begins with the WAL that the cluster itself has; with one, the
- * archive has it. */
-static bool check_wal(const struct backup_write *w, struct err *err)
+/* A link is no copy of what it leads to. Without a backup_label recovery begins with the WAL that
+ * the cluster itself has; with one, the archive has it. */
+static bool check_links(const struct backup_write *w, struct err *err)
 {
-    static const char *const names[] = {"pg_wal", "pg_xlog"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && !w->has_label; i++) {
-        const struct member *m = backup_index_find(w->index, names[i]);
-        if (m != NULL && m->type == MEMBER_SYMLINK)
+    static const struct {
+        const char *name;
+        bool wal;
+    } dirs[] = {{"base", false},         {"pg_xact", false}, {"pg_clog", false},
+                {"pg_multixact", false}, {"pg_wal", true},   {"pg_xlog", true}};
+    for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+        const struct member *m = backup_index_find(w->index, dirs[i].name);
+        if (m != NULL && m->type == MEMBER_SYMLINK && !(dirs[i].wal && w->has_label))
             return err_set(err, ERR_INVALID,
-                           "%s is a symlink, and the WAL that it leads to was not copied, without "
-                           "which a cluster that has no backup_label cannot start: copy with links "
-                           "followed (cp -aL, rsync -aL)",
-                           names[i]);
+                           "%s is a symlink, and what it leads to was not copied, without which "
+                           "%s cannot start: copy with links followed (cp -aL, rsync -aL)",
+                           dirs[i].name,
+                           dirs[i].wal ? "a cluster that has no backup_label" : "no cluster");
     }
     return true;
 }
@@ -70,7 +74,7 @@ bool backup_write_check_cluster(const struct backup_write *w, struct err *err)
         return err_set(err, ERR_INVALID,
                        "it has a postmaster.pid: stop the server before copying its files, or take "
                        "a snapshot without that file");
-    return check_wal(w, err) && check_tablespaces(w, err);
+    return check_links(w, err) && check_tablespaces(w, err);
 }
 
 /* ---- storing what remains ---- */

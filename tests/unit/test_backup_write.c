@@ -330,6 +330,8 @@ static void test_refused_clusters(void **state)
     refused("label tablespace", TAR ".", ERR_INVALID, "links followed");
     refused("odd", TAR ".", ERR_INVALID, "pg_wal is a symlink");
     refused("odd", "mv cluster/pg_wal cluster/pg_xlog && " TAR ".", ERR_INVALID, "pg_xlog is a");
+    refused("label", "mv cluster/base elsewhere && ln -s ../elsewhere cluster/base && " TAR ".",
+            ERR_INVALID, "base is a symlink");
     /* with -Ft there is no link: tablespace_map names it */
     refused("label tablespace",
             "rm cluster/pg_tblspc/16384 && echo '16384 /srv/ts1' > cluster/tablespace_map && " TAR
