@@ -640,6 +640,45 @@ test_refusals()
     assert_match "$OUT" "warning: user .* cannot read" "output"
 }
 
+# A program that fails for PATH, and for others is the real one; what is to run it has $T/bin in front.
+fails_for() # PROGRAM PATH
+{
+    mkdir -p "$T/bin"
+    cat >"$T/bin/$1" <<END
+#!/bin/bash
+if [[ \${*: -1} == "$2" ]]; then
+    echo "$1: $2: Input/output error" >&2
+    exit 2
+fi
+exec /bin/$1 "\$@"
+END
+    chmod 755 "$T/bin" "$T/bin/$1"
+}
+
+# A partition that cannot be looked at is not left out: where the backup has no checksums, its files would be
+# missing from a cluster that was said to be whole.
+test_restores_every_partition()
+{
+    local d=$T/target tar
+    make_archive
+    leave_mount
+    drop_sums
+    tar=$TREE/basebackups/$(the_backup)/tar
+    fails_for stat "$tar/part_00000001.tar"
+    PATH=$T/bin:$PATH refused "part_00000001.tar cannot be looked at .*Input/output error.*the mount's log" \
+        --tablespaces-inside "$d"
+    rm "$T/bin/stat"
+    fails_for ls "$tar/"
+    PATH=$T/bin:$PATH refused "/tar cannot be listed .*Input/output error.*the mount's log" --tablespaces-inside "$d"
+    # the last one, which no other follows
+    tar=$(printf '%s\n' "$tar"/part_* | tail -n 1)
+    ln -sfn "$(basename "$tar")" "$tar"
+    refused "$tar cannot be looked at .*Too many levels" --tablespaces-inside "$d"
+    ln -sfn / "$tar"
+    refused "$tar is no file" --tablespaces-inside "$d"
+    [[ ! -e $d ]] || fail "a refusal has made $d"
+}
+
 # A place has many names: what is compared is where they lead to.
 test_places_by_other_names()
 {
