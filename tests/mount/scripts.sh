@@ -679,6 +679,42 @@ test_restores_every_partition()
     [[ ! -e $d ]] || fail "a refusal has made $d"
 }
 
+# As a user whom modes bind. DIR cannot be listed meanwhile.
+refused_unlisted() # DIR REGEX OPTIONS... PGDATA
+{
+    chown -R "$PG_OS_USER:" "$TREE"
+    chmod 300 "$1"
+    runs 1 as_pg "$RESTORE" "${@:3:$#-3}" "$TREE" "${@: -1}"
+    chmod 700 "$1"
+    assert_match "$LAST" "refused, nothing was changed: $1 cannot be listed .*Permission denied.*$2" "the last line"
+}
+
+# Nor is a tablespace of which only the backup's own files know put somewhere else.
+test_restores_every_tablespace()
+{
+    local d oid pgdata
+    make_archive
+    leave_mount
+    rm -rf "$T/ts/one"
+    pgdata=$TREE/basebackups/$(the_backup)/pgdata
+    oid=$(basename "$pgdata/pg_tblspc"/*)
+    sed -i "/{\"location\"/d; /\"tablespaces\": \[/,/\]/c \  \"tablespaces\": []," "$pgdata/../backup.json"
+    pg_home two
+    d=$(pg_data two)
+    refused "has no tablespace at /no/where; it has: $T/ts/one" -T /no/where=/tmp/x "$d" # from tablespace_map
+    mv "$pgdata/tablespace_map" "$T/kept"
+    ln -s tablespace_map "$pgdata/tablespace_map"
+    refused "/tablespace_map cannot be read .*Too many levels" "$d"
+    mv "$T/kept" "$pgdata/tablespace_map"
+    refused_unlisted "$pgdata/pg_tblspc" "the mount's log" "$d"
+    refused_unlisted "$pgdata" "the mount's log" "$d"
+    fails_for stat "$pgdata/pg_tblspc/$oid"
+    PATH=$T/bin:$PATH refused "/pg_tblspc/$oid cannot be looked at .*Input/output error" "$d"
+    [[ ! -e $d ]] || fail "a refusal has made $d"
+    restore 0 "$d"
+    assert_eq "$(readlink "$d/pg_tblspc/$oid")" "$T/ts/one" "the tablespace's link"
+}
+
 # A place has many names: what is compared is where they lead to.
 test_places_by_other_names()
 {
