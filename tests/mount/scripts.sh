@@ -819,6 +819,15 @@ test_without_configuration()
     assert_match "$OUT" "warning: max_connections is 20 .* was 37" "output"
 }
 
+# pg_control tells a later place than a backup_label, of which it must not be thought that there is none.
+test_needs_to_read_backup_label()
+{
+    make_bare_tree
+    ln -s backup_label "$TREE/basebackups/LATEST/pgdata/backup_label"
+    refused "/backup_label cannot be read .*Too many levels" "$T/target"
+    [[ ! -e $T/target ]] || fail "a refusal has made it"
+}
+
 # WAL-E keeps a pg_wal that is a link as one. Where it leads to on this host another server may have its WAL:
 # nothing is looked for there, and nothing written.
 test_wal_that_was_a_link()
