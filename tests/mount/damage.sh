@@ -202,7 +202,7 @@ test_found_before_it_goes_on()
     p=$(find "$T/m/basebackups/x/tar" -name '*.tar' | sort | head -n 1)
     damage "${PARTS[-1]}" flip 1000
     ! by_restore -j 1 >"$T/said" 2>&1 || fail "it succeeds"
-    grep -qx "part ${p##*/}" "$T/out/.walefs-restore" || fail "the first partition is not noted"
+    grep -qx "uncompared ${p##*/}" "$T/out/.walefs-restore" || fail "the first partition is not noted"
     umount_walefs m
     damage "${PARTS[-1]}" flip 1000
     damage "${PARTS[0]}" flip 1
