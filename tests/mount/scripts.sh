@@ -581,6 +581,31 @@ test_verifies()
     assert_match "$OUT" "neither a manifest nor checksums" "output"
 }
 
+# That a partition cannot be opened is no damage of the backup, unless the mount says so by EIO.
+test_tells_damage_from_other_errors()
+{
+    local d=$T/target p
+    make_archive
+    leave_mount
+    p=$TREE/basebackups/$(the_backup)/tar/part_00000000.tar
+    cp "$p" "$T/whole"
+    mkdir "$T/bin"
+    # away when it has been read; when it is read anew, away at once
+    printf '#!/bin/bash\n/bin/sync "$@"\nln -sfn part_00000000.tar "%s"\n' "$p" >"$T/bin/sync"
+    chmod 755 "$T/bin" "$T/bin/sync"
+    PATH=$T/bin:$PATH restore 2 --tablespaces-inside "$d"
+    assert_match "$LAST" "part_00000000.tar cannot be opened once more .*Too many levels.*the same command goes on" "last line"
+    cp --remove-destination "$T/whole" "$p"
+    restore 0 --tablespaces-inside "$d"
+    assert_match "$OUT" "going on with" "output"
+
+    rm -rf "$d"
+    printf '#!/bin/bash\nln -sfn part_00000000.tar "%s"\nexit 1\n' "$p" >"$T/bin/tar"
+    chmod 755 "$T/bin/tar"
+    PATH=$T/bin:$PATH restore 2 -j 1 --tablespaces-inside "$d"
+    assert_match "$LAST" "failed: partition part_00000000.tar: tar ended .*the same command goes on" "last line"
+}
+
 test_refusals()
 {
     local d=$T/target oid name first
