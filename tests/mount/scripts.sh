@@ -680,6 +680,16 @@ END
     chmod 755 "$T/bin" "$T/bin/$1"
 }
 
+# As a user whom modes bind. DIR cannot be listed meanwhile.
+refused_unlisted() # DIR REGEX OPTIONS... PGDATA
+{
+    chown -R "$PG_OS_USER:" "$TREE"
+    chmod 300 "$1"
+    runs 1 as_pg "$RESTORE" "${@:3:$#-3}" "$TREE" "${@: -1}"
+    chmod 700 "$1"
+    assert_match "$LAST" "refused, nothing was changed: $1 cannot be listed .*Permission denied.*$2" "the last line"
+}
+
 # A partition that cannot be looked at is not left out: where the backup has no checksums, its files would be
 # missing from a cluster that was said to be whole.
 test_restores_every_partition()
@@ -704,14 +714,44 @@ test_restores_every_partition()
     [[ ! -e $d ]] || fail "a refusal has made $d"
 }
 
-# As a user whom modes bind. DIR cannot be listed meanwhile.
-refused_unlisted() # DIR REGEX OPTIONS... PGDATA
+# Nor is a backup that cannot be looked at none, or no complete one; nor is another one taken for it when a
+# restore goes on.
+test_restores_the_right_backup()
 {
-    chown -R "$PG_OS_USER:" "$TREE"
-    chmod 300 "$1"
-    runs 1 as_pg "$RESTORE" "${@:3:$#-3}" "$TREE" "${@: -1}"
-    chmod 700 "$1"
-    assert_match "$LAST" "refused, nothing was changed: $1 cannot be listed .*Permission denied.*$2" "the last line"
+    local d b part other=base_0000000100000000000000FF_00000040
+    make_archive
+    leave_mount
+    b=$TREE/basebackups/$(the_backup)
+    part=$b/tar/part_00000001.tar
+    pg_home two
+    d=$(pg_data two)
+    refused_unlisted "$TREE/basebackups" "" -b weekly "$d"
+    mv "$b/backup.json" "$T/kept"
+    ln -s backup.json "$b/backup.json"
+    refused "/backup.json cannot be read .*Too many levels" "$d"
+    mv "$T/kept" "$b/backup.json"
+    # all that can be read of it would do
+    printf '#!/bin/bash\n[[ $* != */backup.json ]] || { sed /tablespaces/Q "${@: -1}"; echo no >&2; exit 1; }\n%s\n' \
+        'exec /bin/cat "$@"' >"$T/cat"
+    mkdir "$T/bin"
+    install -m 755 "$T/cat" "$T/bin/cat"
+    PATH=$T/bin:$PATH refused "/backup.json cannot be read \(no\)" --tablespaces-inside "$d"
+    [[ ! -e $d ]] || fail "a refusal has made $d"
+
+    cp -a "$b" "$TREE/basebackups/$other"
+    json_set name "\"$other\"" "$other"
+    cp "$part" "$T/whole"
+    truncate -s -300000 "$part"
+    restore 2 --tablespaces-inside "$d"
+    cp "$T/whole" "$part"
+    mv "$b" "$T/kept"
+    ln -s "$(basename "$b")" "$b"
+    ln -sfn "$other" "$TREE/basebackups/LATEST"
+    refused "$b cannot be listed .*Too many levels" --force --tablespaces-inside "$d"
+    rm "$b"
+    mv "$T/kept" "$b"
+    restore 0 --force --tablespaces-inside "$d"
+    assert_match "$LAST" "done: $(basename "$b") is restored" "the last line"
 }
 
 # Nor is a tablespace of which only the backup's own files know put somewhere else.
