@@ -581,6 +581,24 @@ test_verifies()
     assert_match "$OUT" "neither a manifest nor checksums" "output"
 }
 
+# Places that cannot be listed are not empty: nothing in them is removed or written over.
+test_places_that_cannot_be_listed()
+{
+    local d=$T/pg/two/data
+    make_archive
+    leave_mount
+    pg_dir "$T/full"
+    as_pg touch "$T/full/something"
+    pg_home two
+    refused_unlisted "$T/full" "" -T "$T/ts/one=$T/full" "$d"
+    refused_unlisted "$T/full" "" --tablespaces-inside "$T/full"
+    # whether a server runs there is not known
+    as_pg ln -s postmaster.pid "$T/full/postmaster.pid"
+    refused "postmaster.pid cannot be read .*Too many levels" --force --tablespaces-inside "$T/full"
+    assert_eq "$(ls "$T/full" | paste -sd ' ')" "postmaster.pid something" "what was there"
+    [[ ! -e $d ]] || fail "a refusal has made $d"
+}
+
 # That a partition cannot be opened is no damage of the backup, unless the mount says so by EIO.
 test_tells_damage_from_other_errors()
 {
