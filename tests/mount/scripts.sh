@@ -595,7 +595,7 @@ test_places_that_cannot_be_listed()
     # whether a server runs there is not known
     as_pg ln -s postmaster.pid "$T/full/postmaster.pid"
     refused "postmaster.pid cannot be read .*Too many levels" --force --tablespaces-inside "$T/full"
-    assert_eq "$(ls "$T/full" | paste -sd ' ')" "postmaster.pid something" "what was there"
+    assert_eq "$(cd "$T/full" && echo *)" "postmaster.pid something" "what was there"
     [[ ! -e $d ]] || fail "a refusal has made $d"
 }
 
@@ -715,8 +715,13 @@ test_restores_every_partition()
     local d=$T/target tar
     make_archive
     leave_mount
-    drop_sums
     tar=$TREE/basebackups/$(the_backup)/tar
+    cp "$(printf '%s\n' "$tar"/part_* | tail -n 1)" "$tar/part_00000099.tar"
+    refused "is missing, part_00000099.tar follows" --tablespaces-inside "$d"
+    rm "$tar/part_00000099.tar"
+    sed -i '/"partition_sha256": \[/a \    "'"$(printf %064d 1)"'",' "$tar/../backup.json"
+    refused "it was written as [0-9]+ partitions, and has" --tablespaces-inside "$d"
+    drop_sums
     fails_for stat "$tar/part_00000001.tar"
     PATH=$T/bin:$PATH refused "part_00000001.tar cannot be looked at .*Input/output error.*the mount's log" \
         --tablespaces-inside "$d"
@@ -749,6 +754,7 @@ test_restores_the_right_backup()
     refused "/backup.json cannot be read .*Too many levels" "$d"
     mv "$T/kept" "$b/backup.json"
     # all that can be read of it would do
+    # shellcheck disable=SC2016
     printf '#!/bin/bash\n[[ $* != */backup.json ]] || { sed /tablespaces/Q "${@: -1}"; echo no >&2; exit 1; }\n%s\n' \
         'exec /bin/cat "$@"' >"$T/cat"
     mkdir "$T/bin"
