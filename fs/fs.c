@@ -104,7 +104,8 @@ void fs_set_invalidate(struct fs *fs, fs_invalidate *invalidate, void *arg)
 
 void fs_set_backing_kernel(struct fs *fs, const struct backing_kernel *kernel)
 {
-    fs->backing_kernel = kernel == NULL ? (struct backing_kernel){.open = NULL} : *kernel;
+    static const struct backing_kernel none = {.open = NULL};
+    fs->backing_kernel = kernel == NULL ? none : *kernel;
 }
 
 /* ---- life ---- */
