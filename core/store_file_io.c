@@ -123,10 +123,16 @@ static int make_dirs(int base_fd, const char *path, size_t len)
         memcpy(name, path + pos, n);
         name[n] = '\0';
         bool made = mkdirat(fd, name, 0700) == 0;
-        bool there = made ? file_sync_dir(fd) : errno == EEXIST;
-        int next = there ? openat(fd, name, DIR_FLAGS) : -1;
+        int next = made || errno == EEXIST ? openat(fd, name, DIR_FLAGS) : -1;
+        bool durable = next < 0 || !made || file_sync_dir(fd);
         int saved = errno;
-        if (made && next < 0) /* the next attempt must not find it there and do without the fsync */
+        if (!durable) {
+            close(next);
+            next = -1;
+        }
+        /* The next attempt must not find it there and do without the fsync. ENOENT: a remove has
+         * taken it, and what has that name now is another one's. */
+        if (made && next < 0 && saved != ENOENT)
             (void)unlinkat(fd, name, AT_REMOVEDIR);
         close(fd);
         errno = saved;
