@@ -83,11 +83,20 @@ static bool accept_page(void *arg, struct s3_reply *reply, struct err *err, bool
                    "the list of uploads is not readable");
 }
 
+/* Asks twice at most: the next mount looks again. */
+static bool ask(struct s3 *s3, struct s3_request *req, const struct call *call, struct err *err)
+{
+    struct s3_reply reply = {.x = NULL};
+    req->max_attempts = 2;
+    bool ok = s3_perform(s3, req, call, &reply, err);
+    s3_reply_free(&reply);
+    return ok;
+}
+
 static bool get_page(struct s3 *s3, const char *key_marker, const char *id_marker, struct page *p,
                      const struct call *call, struct err *err)
 {
     struct s3_request req;
-    struct s3_reply reply = {.x = NULL};
     s3_request_init(&req, s3, "GET", "list uploads", NULL);
     s3_add_query(&req, "uploads", NULL);
     s3_add_query(&req, "prefix", s3->prefix);
@@ -97,10 +106,7 @@ static bool get_page(struct s3 *s3, const char *key_marker, const char *id_marke
         s3_add_query(&req, "upload-id-marker", id_marker);
     req.accept = accept_page;
     req.accept_arg = p;
-    req.max_attempts = 2;
-    bool ok = s3_perform(s3, &req, call, &reply, err);
-    s3_reply_free(&reply);
-    return ok;
+    return ask(s3, &req, call, err);
 }
 
 enum growth { GREW, STANDS_STILL, NOT_KNOWN };
@@ -142,7 +148,6 @@ static bool get_parts(struct s3 *s3, const struct found *f, unsigned long after,
                       const struct call *call, struct err *err)
 {
     struct s3_request req;
-    struct s3_reply reply = {.x = NULL};
     char marker[24];
     (void)snprintf(marker, sizeof(marker), "%lu", after);
     s3_request_init(&req, s3, "GET", "list parts", f->key + strlen(s3->prefix));
@@ -151,10 +156,7 @@ static bool get_parts(struct s3 *s3, const struct found *f, unsigned long after,
         s3_add_query(&req, "part-number-marker", marker);
     req.accept = accept_parts;
     req.accept_arg = p;
-    req.max_attempts = 2;
-    bool ok = s3_perform(s3, &req, call, &reply, err);
-    s3_reply_free(&reply);
-    return ok;
+    return ask(s3, &req, call, err);
 }
 
 /* Parts are listed by their numbers, and one that was put again is younger than those behind it:
@@ -193,13 +195,9 @@ static bool abort_one(struct s3 *s3, const struct found *f, const struct call *c
                       struct err *err)
 {
     struct s3_request req;
-    struct s3_reply reply = {.x = NULL};
     s3_request_init(&req, s3, "DELETE", "abort", f->key + strlen(s3->prefix));
     s3_add_query(&req, "uploadId", f->id);
-    req.max_attempts = 2;
-    bool ok = s3_perform(s3, &req, call, &reply, err) || is_gone(err);
-    s3_reply_free(&reply);
-    return ok;
+    return ask(s3, &req, call, err) || is_gone(err);
 }
 
 static bool sweep_one(struct s3 *s3, const struct found *f, int64_t older_than_s,
