@@ -81,7 +81,7 @@ void wal_drop_writer(struct wal_file *file, const struct stage *stage);
 struct stage *wal_file_stage(struct wal_file *file);
 
 /* A handle for reading NODE, whose name is NAME: waits until its content is there and verified. */
-struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name, int flags,
+struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name,
                               const struct call *call, struct err *err);
 
 /* The part of [OFFSET, OFFSET+SIZE) that a file of FILE_SIZE has. */

@@ -11,8 +11,10 @@
 static void *file_new_data(void)
 {
     struct wal_file *f = calloc(1, sizeof(*f));
-    if (f != NULL)
-        pthread_mutex_init(&f->lock, NULL), backing_init(&f->backing);
+    if (f == NULL)
+        return NULL;
+    pthread_mutex_init(&f->lock, NULL);
+    backing_init(&f->backing);
     return f;
 }
 
@@ -209,7 +211,7 @@ static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
     if (name[0] == '\0')
         return err_set(err, ERR_STALE, "another file has its name now");
     if ((flags & O_ACCMODE) == O_RDONLY) {
-        *handle = wal_reader_new(fs, node, name, flags, call, err);
+        *handle = wal_reader_new(fs, node, name, call, err);
         return *handle != NULL;
     }
     if (fs->opt.read_only)

@@ -1,5 +1,6 @@
 /* Reading a file in wal/: what is archived, fetched whole and verified before it is served, or what
  * is staged under a temporary name. */
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include "core/metrics.h"
@@ -51,18 +52,18 @@ static const struct handle_ops reader_ops = {
     .read = reader_read, .release = reader_release, .getattr = reader_getattr};
 
 /* A segment under its name does not change: the kernel may read it itself. */
-static bool enter(struct fs *fs, struct reader *r, enum wal_kind kind, int flags, struct err *err)
+static bool enter(struct fs *fs, struct reader *r, enum wal_kind kind, struct err *err)
 {
     struct wal_file *f = r->base.node->data;
     int fd = kind == WAL_SEGMENT ? r->plain->fd : -1;
-    if (!backing_enter(&f->backing, &fs->backing_kernel, fd, flags, &r->base.backing, err))
+    if (!backing_enter(&f->backing, &fs->backing_kernel, fd, O_RDONLY, &r->base.backing, err))
         return false;
     if (r->base.backing.through) /* as far as we can tell */
         metrics_add(COUNT_READ_BYTES, r->plain->size);
     return true;
 }
 
-struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name, int flags,
+struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name,
                               const struct call *call, struct err *err)
 {
     struct wal_file *f = node->data;
@@ -77,12 +78,12 @@ struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name
         r->stage = wal_file_stage(f);
         if (r->stage == NULL)
             err_set(err, ERR_ABSENT, "wal/%s: no such file", name);
-        else if (enter(fs, r, kind, flags, err))
+        else if (enter(fs, r, kind, err))
             return &r->base;
         goto fail;
     }
     r->plain = wal_fetch(fs, name, call, err);
-    if (r->plain == NULL || !enter(fs, r, kind, flags, err))
+    if (r->plain == NULL || !enter(fs, r, kind, err))
         goto fail;
     if (kind == WAL_SEGMENT)
         fetcher_ahead(fs->fetcher, name, (uint32_t)r->plain->size);
