@@ -176,6 +176,8 @@ def accept(listener):
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+if any("slow" in s for s in steps):  # else what the kernel holds hides for a second that all has been sent
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
 listener.bind(("127.0.0.1", 0))
 listener.listen(64)
 threading.Thread(target=accept, args=(listener,), daemon=True).start()
