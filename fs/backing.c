@@ -1,7 +1,10 @@
 #include "fs/backing.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
+
+#include "core/call.h"
+
+enum { PAUSE_MS = 1000 };
 
 void backing_init(struct backing *b)
 {
@@ -18,7 +21,7 @@ void backing_destroy(struct backing *b)
 static bool give(struct backing *b, const struct backing_kernel *kernel, int fd)
 {
     struct stat st;
-    if (kernel->open == NULL || fstat(fd, &st) != 0)
+    if (kernel->open == NULL || now_ms() < kernel->paused_until_ms || fstat(fd, &st) != 0)
         return false;
     b->id = kernel->open(kernel->arg, fd);
     b->dev = st.st_dev;
@@ -32,20 +35,20 @@ static bool is_backing(const struct backing *b, int fd)
     return fstat(fd, &st) == 0 && st.st_dev == b->dev && st.st_ino == b->ino;
 }
 
-bool backing_enter(struct backing *b, const struct backing_kernel *kernel, int fd, int flags,
+bool backing_enter(struct backing *b, struct backing_kernel *kernel, int fd,
                    struct backing_use *use, struct err *err)
 {
     bool ok = true;
     *use = (struct backing_use){.backing = b};
     pthread_mutex_lock(&b->lock);
-    if (b->with > 0 && (flags & O_ACCMODE) == O_RDWR) {
+    if (b->with > 0 && fd < 0) {
         *use = (struct backing_use){.backing = NULL};
-        ok = err_set(err, ERR_BUSY,
-                     "somebody reads it, so it cannot be opened for reading and writing");
+        kernel->paused_until_ms = now_ms() + PAUSE_MS;
+        ok = err_set(err, ERR_STALE, "the kernel reads it itself");
     } else if (b->with > 0 || (fd >= 0 && b->without == 0 && give(b, kernel, fd))) {
         b->with++;
         use->id = b->id;
-        use->through = fd >= 0 && is_backing(b, fd);
+        use->through = is_backing(b, fd);
     } else {
         b->without++;
     }

@@ -5,20 +5,25 @@
  * The kernel wants all openings of an inode to name one backing file as long as any of them does,
  * and else fails the open with EIO. An answered open may reach that rule late, behind a later one;
  * so an inode gets a backing file only when none of its openings is without, up to their release.
+ * Nor may who can write name one: mapped, it would be changed. So a writer never shares an inode
+ * with the kernel's readers: he gets another one for the same name.
  * Source: fuse_file_io_open() in fs/fuse/iomode.c. */
 #ifndef WALEFS_FS_BACKING_H
 #define WALEFS_FS_BACKING_H
 
 #include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "core/err.h"
 
-/* What the kernel provides; both NULL: nothing. Neither blocks. */
+/* What the kernel provides; both functions NULL: nothing. Neither blocks. */
 struct backing_kernel {
     int (*open)(void *arg, int fd); /* a number above 0 for the file; 0: it cannot */
     void (*close)(void *arg, int id);
     void *arg;
+    _Atomic int64_t paused_until_ms; /* of now_ms; no more backing files until then */
 };
 
 /* Of one inode; any thread. */
@@ -40,10 +45,11 @@ struct backing_use {
 void backing_init(struct backing *b);
 void backing_destroy(struct backing *b);
 
-/* Opens for open(2)'s FLAGS; FD is a file that has all that can be read through this opening, and
- * does not change any more, or -1. ERR_BUSY: while it is read from a backing file, nobody can map
- * it for writing, which would change that. */
-bool backing_enter(struct backing *b, const struct backing_kernel *kernel, int fd, int flags,
+/* FD is a file that has all that can be read through this opening, and does not change any more; -1
+ * for an opening that can write, or whose file changes. ERR_STALE: that one needs another inode,
+ * since this one is read from a backing file (or was a moment ago: closing is told late). For a
+ * second from then on there are no new backing files, so that no reader comes before it there. */
+bool backing_enter(struct backing *b, struct backing_kernel *kernel, int fd,
                    struct backing_use *use, struct err *err);
 /* Once the kernel has released it, or never got it. Of none: does nothing. */
 void backing_leave(const struct backing_kernel *kernel, const struct backing_use *use);

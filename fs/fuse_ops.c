@@ -58,13 +58,14 @@ static void end(struct fuse_server *server, struct request *r)
     request_end(&server->requests, r);
 }
 
-/* An absent name is an answer like another; refusals are the caller's affair, but an operator
- * should find them; the rest is trouble. */
+/* An absent name is an answer like another, and a stale open is repeated by the kernel; refusals
+ * are the caller's affair, but an operator should find them; the rest is trouble. */
 static void log_failure(const struct request *r, const char *operation, const char *path,
                         const struct err *err)
 {
     enum log_level level = LOG_LEVEL_ERROR;
-    if (err->code == ERR_ABSENT || err->code == ERR_UNSUPPORTED || err->code == ERR_NO_ATTRIBUTE)
+    if (err->code == ERR_ABSENT || err->code == ERR_UNSUPPORTED || err->code == ERR_NO_ATTRIBUTE ||
+        (err->code == ERR_STALE && (r->work == WORK_OPEN || r->work == WORK_CREATE)))
         level = LOG_LEVEL_DEBUG;
     else if (err->code == ERR_CANCELLED)
         level = LOG_LEVEL_INFO;

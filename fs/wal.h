@@ -80,6 +80,11 @@ void wal_drop_writer(struct wal_file *file, const struct stage *stage);
 /* The candidate or the temporary's content, with a reference; NULL when nothing is staged. */
 struct stage *wal_file_stage(struct wal_file *file);
 
+/* An opening of NODE that can write enters (backing.h). ERR_STALE: NODE has lost its name to a new
+ * one, which the kernel finds when it looks the name up again, as it does on ESTALE. */
+bool wal_file_enter_writer(struct fs *fs, struct node *node, struct backing_use *use,
+                           struct err *err);
+
 /* A handle for reading NODE, whose name is NAME: waits until its content is there and verified. */
 struct handle *wal_reader_new(struct fs *fs, struct node *node, const char *name,
                               const struct call *call, struct err *err);

@@ -372,7 +372,7 @@ static bool dir_create(struct fs *fs, struct node *dir, const char *name, int fl
         err_set(err, ERR_EXISTS, "wal/%s is being written by somebody else", name);
         goto out;
     }
-    if (!backing_enter(&file->backing, &fs->backing_kernel, -1, flags, &backing, err))
+    if (!wal_file_enter_writer(fs, node, &backing, err))
         goto out;
     stage = wal_new_stage(fs, file, name, err);
     if (stage == NULL)

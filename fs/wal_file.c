@@ -200,6 +200,16 @@ void wal_drop_writer(struct wal_file *f, const struct stage *stage)
 
 /* ---- opening ---- */
 
+bool wal_file_enter_writer(struct fs *fs, struct node *node, struct backing_use *use,
+                           struct err *err)
+{
+    struct wal_file *f = node->data;
+    if (backing_enter(&f->backing, &fs->backing_kernel, -1, use, err))
+        return true;
+    node_unlink(fs->inodes, node);
+    return false;
+}
+
 static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
                       struct handle **handle, const struct call *call, struct err *err)
 {
@@ -218,7 +228,7 @@ static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
         return err_set(err, ERR_DENIED, "wal/%s: the mount is read-only", name);
     struct stage *stage = NULL;
     struct backing_use backing;
-    if (!backing_enter(&f->backing, &fs->backing_kernel, -1, flags, &backing, err))
+    if (!wal_file_enter_writer(fs, node, &backing, err))
         return false;
     if ((flags & O_TRUNC) != 0) {
         stage = wal_new_stage(fs, f, name, err);

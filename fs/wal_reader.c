@@ -56,7 +56,7 @@ static bool enter(struct fs *fs, struct reader *r, enum wal_kind kind, struct er
 {
     struct wal_file *f = r->base.node->data;
     int fd = kind == WAL_SEGMENT ? r->plain->fd : -1;
-    if (!backing_enter(&f->backing, &fs->backing_kernel, fd, O_RDONLY, &r->base.backing, err))
+    if (!backing_enter(&f->backing, &fs->backing_kernel, fd, &r->base.backing, err))
         return false;
     if (r->base.backing.through) /* as far as we can tell */
         metrics_add(COUNT_READ_BYTES, r->plain->size);

@@ -270,7 +270,7 @@ test_kernel_reads_segments()
     mount_walefs m
     cp "$T/one" "$T/m/wal/$(seg_name 1 16)"
     python3 - "$T/m/wal/$(seg_name 1 16)" "$T/one" "$T/other" $itself <<'END'
-import errno, mmap, os, subprocess, sys
+import errno, mmap, os, subprocess, sys, time
 name, one, other, itself = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4] == "1"
 data = open(one, "rb").read()
 half = len(data) // 2
@@ -287,18 +287,26 @@ def read(fd, offset=0):
 
 first = os.open(name, os.O_RDONLY)
 assert os.pread(first, half, 0) == data[:half]
+assert mmap.mmap(first, 0, prot=mmap.PROT_READ)[:] == data if itself else True
 assert cp(one) == ""
 assert "File exists" in cp(other)
 writer = os.open(name, os.O_WRONLY)
 second = os.open(name, os.O_RDONLY)
 assert read(second) == data
-os.close(first)
-assert mmap.mmap(second, 0, prot=mmap.PROT_READ)[:] == data if itself else True
-try: # could map it, and change what the other reads
-    os.close(os.open(name, os.O_RDWR))
-    assert not itself
+both = os.open(name, os.O_RDWR)
+try: # would change what the other reads
+    mmap.mmap(both, 0)
+    assert False
 except OSError as e:
-    assert itself and e.errno == errno.EBUSY, e
+    assert e.errno == errno.ENODEV, e
+os.pwrite(both, b"other", half)
+try:
+    os.close(both)
+    assert False
+except OSError as e:
+    assert e.errno == errno.EEXIST, e
+assert read(first, half) == data[half:]
+os.close(first)
 os.close(writer)
 assert read(second, half) == data[half:]
 assert os.lseek(second, 0, os.SEEK_END) == len(data)
@@ -309,6 +317,36 @@ third = os.open(name, os.O_RDONLY)
 assert read(third) == data and read(both) == data
 os.close(both)
 os.close(third)
+
+# basic_archive reads what is there already, closes it, and syncs it through another descriptor; the
+# kernel tells of a close later
+for i in range(200):
+    fd = os.open(name, os.O_RDONLY)
+    os.pread(fd, 1, 0)
+    os.close(fd)
+    os.close(os.open(name, os.O_RDWR))
+
+readers = []
+for i in range(3):
+    if pid := os.fork():
+        readers.append(pid)
+        continue
+    until = time.monotonic() + 3
+    try:
+        while time.monotonic() < until:
+            fd = os.open(name, os.O_RDONLY)
+            assert os.pread(fd, 4096, half) == data[half:half + 4096]
+            os.close(fd)
+    except BaseException as e:
+        sys.stderr.write("reader: %r\n" % e)
+        os._exit(1)
+    os._exit(0)
+for i in range(100):
+    fd = os.open(name, os.O_RDWR)
+    assert os.pread(fd, 4096, half) == data[half:half + 4096]
+    os.close(fd)
+for pid in readers:
+    assert os.waitpid(pid, 0)[1] == 0
 END
     umount_walefs m
     mount_walefs m
