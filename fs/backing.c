@@ -4,7 +4,7 @@
 
 #include "core/call.h"
 
-enum { PAUSE_MS = 1000 };
+enum { PAUSE_MS = 60000 };
 
 void backing_init(struct backing *b)
 {
@@ -43,7 +43,7 @@ bool backing_enter(struct backing *b, struct backing_kernel *kernel, int fd,
     pthread_mutex_lock(&b->lock);
     if (b->with > 0 && fd < 0) {
         *use = (struct backing_use){.backing = NULL};
-        kernel->paused_until_ms = now_ms() + PAUSE_MS;
+        backing_pause(kernel);
         ok = err_set(err, ERR_STALE, "the kernel reads it itself");
     } else if (b->with > 0 || (fd >= 0 && b->without == 0 && give(b, kernel, fd))) {
         b->with++;
@@ -54,6 +54,11 @@ bool backing_enter(struct backing *b, struct backing_kernel *kernel, int fd,
     }
     pthread_mutex_unlock(&b->lock);
     return ok;
+}
+
+void backing_pause(struct backing_kernel *kernel)
+{
+    kernel->paused_until_ms = now_ms() + PAUSE_MS;
 }
 
 void backing_leave(const struct backing_kernel *kernel, const struct backing_use *use)

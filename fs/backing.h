@@ -47,10 +47,13 @@ void backing_destroy(struct backing *b);
 
 /* FD is a file that has all that can be read through this opening, and does not change any more; -1
  * for an opening that can write, or whose file changes. ERR_STALE: that one needs another inode,
- * since this one is read from a backing file (or was a moment ago: closing is told late). For a
- * second from then on there are no new backing files, so that no reader comes before it there. */
+ * since this one is read from a backing file (or was a moment ago: closing is told late); it comes
+ * with a pause. */
 bool backing_enter(struct backing *b, struct backing_kernel *kernel, int fd,
                    struct backing_use *use, struct err *err);
+/* No new backing files for a minute: so that no reader is there before an opening that was sent to
+ * another inode. It is not sent on a second time. */
+void backing_pause(struct backing_kernel *kernel);
 /* Once the kernel has released it, or never got it. Of none: does nothing. */
 void backing_leave(const struct backing_kernel *kernel, const struct backing_use *use);
 

@@ -31,6 +31,7 @@ struct wal_file {
     uint64_t size;     /* lock: of what is published */
     int64_t mtime_s;   /* lock: of what is published, or of the stage if there is no such thing */
     int64_t waited_ms; /* lock: how long lookups have waited in vain for the store */
+    uint64_t shown_number; /* lock: of the last final name that it had; 0 for none */
 };
 
 /* Metadata of the objects that walefs writes: the plain size in decimal, a digest of the plain
@@ -56,6 +57,11 @@ bool wal_stat(struct fs *fs, const char *name, struct wal_stat *out, const struc
 /* The content of NAME, persistently. A reference. */
 struct plain *wal_fetch(struct fs *fs, const char *name, const struct call *call, struct err *err);
 
+/* attr_fill for a file. A final name has an inode number of its own, which is shown whatever node
+ * stands for it: cp takes a file for another one when its number has changed. */
+void wal_attr_fill(struct fs *fs, struct node *node, uint64_t size, int64_t mtime_s,
+                   struct fs_entry *out);
+
 /* The entry of a file node: its stage if nothing is published, else what the store says. */
 bool wal_file_entry(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
                     struct err *err);
@@ -80,8 +86,9 @@ void wal_drop_writer(struct wal_file *file, const struct stage *stage);
 /* The candidate or the temporary's content, with a reference; NULL when nothing is staged. */
 struct stage *wal_file_stage(struct wal_file *file);
 
-/* An opening of NODE that can write enters (backing.h). ERR_STALE: NODE has lost its name to a new
- * one, which the kernel finds when it looks the name up again, as it does on ESTALE. */
+/* An opening of NODE that can write enters (backing.h). ERR_STALE: NODE has no name any more, maybe
+ * for this reason; the kernel finds another node when it looks the name up again, as it does on
+ * ESTALE, once. */
 bool wal_file_enter_writer(struct fs *fs, struct node *node, struct backing_use *use,
                            struct err *err);
 

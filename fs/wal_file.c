@@ -5,8 +5,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "core/fnv.h"
 #include "fs/wal.h"
 #include "fs/xattr.h"
+
+/* Above all numbers of nodes. */
+#define NAMED_NUMBER (UINT64_C(1) << 63)
 
 static void *file_new_data(void)
 {
@@ -40,6 +44,21 @@ struct stage *wal_file_stage(struct wal_file *f)
     return s;
 }
 
+void wal_attr_fill(struct fs *fs, struct node *node, uint64_t size, int64_t mtime_s,
+                   struct fs_entry *out)
+{
+    struct wal_file *f = node->data;
+    char name[INODE_NAME_MAX + 1];
+    attr_fill(fs, node, S_IFREG, size, mtime_s, out);
+    node_name(fs->inodes, node, name);
+    pthread_mutex_lock(&f->lock);
+    if (wal_name_parse(name).kind != WAL_OTHER)
+        f->shown_number = NAMED_NUMBER | fnv(FNV_START, name, strlen(name));
+    if (f->shown_number != 0)
+        out->attr.st_ino = f->shown_number;
+    pthread_mutex_unlock(&f->lock);
+}
+
 bool wal_file_entry(struct fs *fs, struct node *node, struct fs_entry *out, const struct call *call,
                     struct err *err)
 {
@@ -54,7 +73,7 @@ bool wal_file_entry(struct fs *fs, struct node *node, struct fs_entry *out, cons
     pthread_mutex_unlock(&f->lock);
     if (stage != NULL && !published)
         size = stage_size(stage);
-    attr_fill(fs, node, S_IFREG, size, mtime_s, out);
+    wal_attr_fill(fs, node, size, mtime_s, out);
     char name[INODE_NAME_MAX + 1];
     node_name(fs->inodes, node, name);
     if (stage != NULL || wal_name_parse(name).kind == WAL_PARTIAL)
@@ -71,9 +90,9 @@ bool wal_held_entry(struct fs *fs, struct node *node, struct stage *stage,
         pthread_mutex_lock(&f->lock);
         int64_t mtime_s = f->mtime_s;
         pthread_mutex_unlock(&f->lock);
-        attr_fill(fs, node, S_IFREG, stage_size(stage), mtime_s, out);
+        wal_attr_fill(fs, node, stage_size(stage), mtime_s, out);
     } else if (plain != NULL) {
-        attr_fill(fs, node, S_IFREG, plain->size, plain->info.mtime_s, out);
+        wal_attr_fill(fs, node, plain->size, plain->info.mtime_s, out);
     } else {
         return false;
     }
@@ -92,10 +111,8 @@ static bool file_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
     stage_unref(stage);
     if (!local) {
         struct wal_stat st;
-        struct call bounded = *call;
+        const struct call bounded = bounded_for_writers(fs, call);
         int64_t begun_ms = now_ms();
-        if (!fs->opt.read_only && fs->opt.hard)
-            bounded.deadline_ms = begun_ms + fs->opt.write_timeout_ms / 4;
         if (wal_stat(fs, name, &st, &bounded, err)) {
             pthread_mutex_lock(&f->lock);
             f->published = true;
@@ -204,10 +221,18 @@ bool wal_file_enter_writer(struct fs *fs, struct node *node, struct backing_use 
                            struct err *err)
 {
     struct wal_file *f = node->data;
-    if (backing_enter(&f->backing, &fs->backing_kernel, -1, use, err))
+    char name[INODE_NAME_MAX + 1];
+    if (!backing_enter(&f->backing, &fs->backing_kernel, -1, use, err)) {
+        node_unlink(fs->inodes, node);
+        return false;
+    }
+    node_name(fs->inodes, node, name);
+    if (name[0] != '\0')
         return true;
-    node_unlink(fs->inodes, node);
-    return false;
+    backing_leave(&fs->backing_kernel, use);
+    *use = (struct backing_use){.backing = NULL};
+    backing_pause(&fs->backing_kernel);
+    return err_set(err, ERR_STALE, "another file has its name now");
 }
 
 static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
@@ -216,11 +241,11 @@ static bool file_open(struct fs *fs, struct node *node, int flags, pid_t pid,
     struct wal_file *f = node->data;
     char name[INODE_NAME_MAX + 1];
     node_name(fs->inodes, node, name);
-    /* Renamed over or deleted since it was looked up. The kernel looks the name up again on ESTALE;
-     * an ENOENT would deny a file that exists. */
-    if (name[0] == '\0')
-        return err_set(err, ERR_STALE, "another file has its name now");
     if ((flags & O_ACCMODE) == O_RDONLY) {
+        /* Renamed over or deleted since it was looked up. The kernel looks the name up again on
+         * ESTALE; an ENOENT would deny a file that exists. */
+        if (name[0] == '\0')
+            return err_set(err, ERR_STALE, "another file has its name now");
         *handle = wal_reader_new(fs, node, name, call, err);
         return *handle != NULL;
     }

@@ -299,6 +299,7 @@ try: # would change what the other reads
     assert False
 except OSError as e:
     assert e.errno == errno.ENODEV, e
+assert len({f.st_ino for f in (os.fstat(first), os.fstat(both), os.stat(name))}) == 1
 os.pwrite(both, b"other", half)
 try:
     os.close(both)
