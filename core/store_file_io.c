@@ -112,8 +112,9 @@ bool file_sync_dir(int fd)
     return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP;
 }
 
-/* Opens directory PATH below BASE_FD, making what is missing. Each new directory's parent is
- * fsynced, or a crash could lose the directory with a published object in it. */
+/* Opens directory PATH below BASE_FD, making what is missing. Their parents are fsynced, or a crash
+ * could lose a directory with a published object in it; always, since somebody else may have made
+ * one a moment ago, or have failed to fsync its parent. */
 static int make_dirs(int base_fd, const char *path, size_t len)
 {
     int fd = openat(base_fd, ".", DIR_FLAGS);
@@ -122,18 +123,14 @@ static int make_dirs(int base_fd, const char *path, size_t len)
         size_t n = strcspn(path + pos, "/");
         memcpy(name, path + pos, n);
         name[n] = '\0';
-        bool made = mkdirat(fd, name, 0700) == 0;
-        int next = made || errno == EEXIST ? openat(fd, name, DIR_FLAGS) : -1;
-        bool durable = next < 0 || !made || file_sync_dir(fd);
+        bool there = mkdirat(fd, name, 0700) == 0 || errno == EEXIST;
+        int next = there ? openat(fd, name, DIR_FLAGS) : -1;
+        bool durable = next < 0 || file_sync_dir(fd);
         int saved = errno;
         if (!durable) {
             close(next);
             next = -1;
         }
-        /* The next attempt must not find it there and do without the fsync. ENOENT: a remove has
-         * taken it, and what has that name now is another one's. */
-        if (made && next < 0 && saved != ENOENT)
-            (void)unlinkat(fd, name, AT_REMOVEDIR);
         close(fd);
         errno = saved;
         fd = next;

@@ -270,7 +270,7 @@ static bool was_synced(const char *path)
 }
 
 /* A crash must not take a directory away with a stored object in it: its parent is fsynced, also
- * when that could not be done at first. */
+ * when that could not be done at first, or another mount has just made it. */
 static void new_directories_are_durable(void **state)
 {
     struct store *s = *state;
@@ -292,6 +292,12 @@ static void new_directories_are_durable(void **state)
         assert_int_equal(names_in(env.dir), 0);
         synced_count = 0;
     }
+    char made[128];
+    (void)snprintf(made, sizeof(made), "%s/a", env.dir);
+    assert_int_equal(mkdir(made, 0700), 0);
+    assert_ok(put(s, "a/key", "x", false), &err);
+    assert_true(was_synced(""));
+    assert_true(was_synced("a"));
 }
 
 static void writes_that_break_off(void **state)
