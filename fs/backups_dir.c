@@ -174,16 +174,6 @@ static struct node *find(struct fs *fs, struct node *dir, const char *name, int6
     return node;
 }
 
-/* Promise 4: who writes is not kept waiting for ever. */
-static struct call bounded_for_writers(struct fs *fs, const struct call *call)
-{
-    struct call bounded = *call;
-    int64_t deadline_ms = now_ms() + fs->opt.write_timeout_ms;
-    if (!fs->opt.read_only && deadline_ms < bounded.deadline_ms)
-        bounded.deadline_ms = deadline_ms;
-    return bounded;
-}
-
 /* mkdir and mv look their new name up first: is this a name that may be about to be made? */
 static bool may_be_new(struct fs *fs, struct node *dir, const char *name)
 {
@@ -211,7 +201,8 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
 
 static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, struct err *err)
 {
-    struct catalog *c = backups_catalog(fs, 0, call, err);
+    const struct call bounded = bounded_for_writers(fs, call);
+    struct catalog *c = backups_catalog(fs, 0, &bounded, err);
     if (c == NULL)
         return false;
     bool ok = c->count == 0 || dir_add(dir, BACKUPS_LATEST, S_IFLNK, NULL, 0, err);

@@ -180,7 +180,8 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
     struct page_question q = {.fs = fs,
                               .what = {.prefix = prefix, .delimiter = "/", .token = dir->token}};
     (void)snprintf(what, sizeof(what), "listing dumps/%.90s", path);
-    bool ok = persist(&fs->persistence, what, call, page_attempt, &q, err);
+    const struct call bounded = bounded_for_writers(fs, call);
+    bool ok = persist(&fs->persistence, what, &bounded, page_attempt, &q, err);
     for (size_t i = 0; ok && i < q.page.count; i++)
         ok = list_entry(fs, dir, &q, &q.page.entries[i], err);
     if (ok) {

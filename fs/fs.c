@@ -221,6 +221,15 @@ void attr_fill(const struct fs *fs, const struct node *node, mode_t type, uint64
     out->attr.st_mtim.tv_sec = out->attr.st_atim.tv_sec = out->attr.st_ctim.tv_sec = mtime_s;
 }
 
+struct call bounded_for_writers(const struct fs *fs, const struct call *call)
+{
+    struct call bounded = *call;
+    int64_t deadline_ms = now_ms() + fs->opt.write_timeout_ms / 4;
+    if (!fs->opt.read_only && fs->opt.hard && deadline_ms < bounded.deadline_ms)
+        bounded.deadline_ms = deadline_ms;
+    return bounded;
+}
+
 bool fixed_dir_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
                        const struct call *call, struct err *err)
 {

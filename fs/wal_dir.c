@@ -188,7 +188,7 @@ static bool answer_maybe(struct fs *fs, struct node *dir, const char *name, int6
     pthread_mutex_lock(&file->lock);
     file->waited_ms += waited_ms;
     pthread_mutex_unlock(&file->lock);
-    attr_fill(fs, node, S_IFREG, fs->segment_size, time(NULL), out);
+    wal_attr_fill(fs, node, fs->segment_size, time(NULL), out);
     out->valid_s = 0;
     node_add_lookup(fs->inodes, node);
     node_unref(fs->inodes, node);
@@ -324,9 +324,10 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
         return false;
     struct page_question q = {
         .fs = fs, .what = {.prefix = WAL_KEY_PREFIX, .delimiter = "/", .token = dir->token}};
-    if (!persist(&fs->persistence, "listing wal/", call, page_attempt, &q, err))
+    const struct call bounded = bounded_for_writers(fs, call);
+    if (!persist(&fs->persistence, "listing wal/", &bounded, page_attempt, &q, err))
         return false;
-    bool ok = list_page(fs, dir, &q.page, call, err);
+    bool ok = list_page(fs, dir, &q.page, &bounded, err);
     free(dir->token);
     dir->token = q.page.next;
     q.page.next = NULL;
@@ -343,7 +344,7 @@ static bool entry_of_item(struct fs *fs, struct node *dir, const struct dir_item
     struct node *node = obtain_published(fs, dir, item->name, &st, err);
     if (node == NULL)
         return false;
-    attr_fill(fs, node, S_IFREG, st.size, st.mtime_s, out);
+    wal_attr_fill(fs, node, st.size, st.mtime_s, out);
     node_add_lookup(fs->inodes, node);
     node_unref(fs->inodes, node);
     return true;
@@ -409,7 +410,8 @@ out:
 static bool unlink_archived(struct fs *fs, struct node *dir, const char *name,
                             const struct call *call, struct err *err)
 {
-    if (!wal_delete_add(fs->wal_delete, name, call, err))
+    const struct call bounded = bounded_for_writers(fs, call);
+    if (!wal_delete_add(fs->wal_delete, name, &bounded, err))
         return false;
     fetcher_drop(fs->fetcher, name);
     struct node *node = inode_find(fs->inodes, dir, name);

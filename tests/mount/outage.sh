@@ -116,6 +116,34 @@ test_archive_fails_when_server_frozen()
     archive_fails_in_time freeze thaw
 }
 
+# The kernel lists and deletes with the directory's lock held, for which others wait unkillably: so both
+# fail after a while, and who writes within his own time.
+test_listing_and_deleting_hold_nobody()
+{
+    local m=$T/m t0=$SECONDS ls rm
+    use_store http
+    use_key none
+    archive_of_two write_timeout=8,connect_timeout=2,stall_timeout=3,allow_delete
+    make_seg $C "$T/$C"
+    s3_server freeze
+    ls "$m/wal" >/dev/null 2>&1 &
+    ls=$!
+    rm "$m/wal/$A" 2>/dev/null &
+    rm=$!
+    (for d in basebackups dumps; do ! ls "$m/$d" || exit 1; done) >/dev/null 2>&1 &
+    sleep 1
+    expect_fail "" cp "$T/$C" "$m/wal/$C"
+    ! reap_child $ls 30 "ls" || fail "ls succeeded without the store"
+    ! reap_child $rm 30 "rm" || fail "rm succeeded without the store"
+    reap_child $! 30 "ls of the other directories" || fail "ls of the other directories succeeded"
+    ((SECONDS - t0 < 60)) || fail "took $((SECONDS - t0)) s"
+    s3_server thaw
+    cp "$T/$C" "$m/wal/$C"
+    assert_archived $C "$T/$C"
+    assert_archived $A "$T/$A"
+    umount_walefs m
+}
+
 # PostgreSQL keeps what it could not archive, and archives it later.
 test_postgresql_retries()
 {
