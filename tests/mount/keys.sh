@@ -362,13 +362,18 @@ test_missing_home()
 
 test_gpg_not_installed()
 {
+    local stay
     use_store file
     mkdir "$T/empty"
     new_key "$T/gpg" archive@example.com
     mkdir "$T/none"
-    expect_fail "gpg" env PATH="$T/empty" "$(command -v timeout)" 30 "$WALEFS" -f \
-        -o "gpg_home=$T/gpg,gpg_key=$KEY_ID" "$SOURCE" "$T/none"
-    grep -Eiq 'install|not found|path' "$T/.err" || fail "no hint: $(cat "$T/.err")"
+    for stay in -f ""; do
+        expect_fail "gpg" env PATH="$T/empty" "$(command -v timeout)" 30 "$WALEFS" $stay \
+            -o "gpg_home=$T/gpg,gpg_key=$KEY_ID" "$SOURCE" "$T/none"
+        grep -Eiq 'install|not found|path' "$T/.err" || fail "no hint: $(cat "$T/.err")"
+        assert_eq "$(wc -l <"$T/.err")" 1 "lines on stderr: $(cat "$T/.err")"
+        assert_eq "$(mounts_below "$T")" "" "mounts"
+    done
 }
 
 # An object for a key that is not here: no data, no ENOENT, and the log says why.

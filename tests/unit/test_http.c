@@ -14,14 +14,20 @@
 #include "core/http.h"
 #include "tests/unit/store_env.h"
 
-static struct http *client(unsigned connections)
+static struct http *client_with(unsigned connections, uint32_t stall_timeout_ms)
 {
     struct err err = ERR_INIT;
-    const struct http_options options = {
-        .connect_timeout_ms = 1000, .stall_timeout_ms = 1000, .max_connections = connections};
+    const struct http_options options = {.connect_timeout_ms = 1000,
+                                         .stall_timeout_ms = stall_timeout_ms,
+                                         .max_connections = connections};
     struct http *http = http_new(&options, &err);
     assert_non_null(http);
     return http;
+}
+
+static struct http *client(unsigned connections)
+{
+    return client_with(connections, 1000);
 }
 
 static struct http_exchange *start(struct http *http, const struct script *script,
@@ -321,14 +327,14 @@ static void test_total_timeout(void **state)
     struct script script;
     struct err err = ERR_INIT;
     bool again = false;
-    script_begin(&script, "[{'sleep': 10}]");
-    struct http *http = client(1);
+    script_begin(&script, "[{'sleep': 20}]");
+    struct http *http = client_with(1, 15000);
     const struct http_request req = {.method = "GET", .total_timeout_ms = 200};
     int64_t begun = now_ms();
     assert_null(start(http, &script, &req, &err, &again));
     assert_int_equal(err.code, ERR_TIMEOUT);
     assert_true(again);
-    assert_true(now_ms() - begun < 900);
+    assert_true(now_ms() - begun < 10000);
     http_free(http);
     script_end(&script);
 }

