@@ -19,6 +19,7 @@
 #define SAID_MAX 65536
 #define SHOWN 200
 #define RUN_MS 60000
+#define END_POLL_MS 10
 
 extern char **environ;
 
@@ -91,6 +92,8 @@ static int spawn(struct child *c, char **words, int out, int err_fd)
     posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&files, err_fd, STDERR_FILENO);
+    /* another thread may be starting a gpg, whose pipes would stay open in this program */
+    posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
                                         POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setpgroup(&attr, 0);
@@ -178,6 +181,19 @@ static bool failed(const struct child *c, int status, struct err *err)
     return err_set(err, ERR_FORBIDDEN, "exit status %d%s%s", WEXITSTATUS(status), sep, said);
 }
 
+/* It may have closed its output long before it ends. */
+static bool await_end(struct child *c, const struct call *call, struct err *err)
+{
+    siginfo_t info = {.si_pid = 0};
+    while (waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0) {
+        if (!call_alive(call, "it does not end", err))
+            return false;
+        cancel_sleep_ms(call->cancel, END_POLL_MS);
+    }
+    return true;
+}
+
 static bool run(struct child *c, char **words, const struct call *call, struct err *err)
 {
     struct cancel_watch watch;
@@ -187,6 +203,7 @@ static bool run(struct child *c, char **words, const struct call *call, struct e
     cancel_watch(call->cancel, &watch, wake, c);
     bool ok = listen_to(c, call, err);
     cancel_unwatch(call->cancel, &watch);
+    ok = ok && await_end(c, call, err);
     if (!ok)
         (void)kill(-c->pid, SIGKILL);
     while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR) {

@@ -86,8 +86,12 @@ void s3_add_header(struct s3_request *req, const char *name, const char *value);
  * `stream`). REPLY is to be freed in either case. */
 bool s3_perform(struct s3 *s3, const struct s3_request *req, const struct call *call,
                 struct s3_reply *reply, struct err *err);
-/* The same once, with the payload's hash in PAYLOAD_HEX; and once more when the store refused for a
- * reason that is gone by then: another region, renewed credentials. */
+/* The same for a request that reads: what a store or a gateway says of reading as such (HTTP 405,
+ * 501) is ERR_UNAVAILABLE, since it is no answer about an object. */
+bool s3_perform_read(struct s3 *s3, const struct s3_request *req, const struct call *call,
+                     struct s3_reply *reply, struct err *err);
+/* The same as s3_perform once, with the payload's hash in PAYLOAD_HEX; and once more when the store
+ * refused for a reason that is gone by then: another region, renewed credentials. */
 bool s3_attempt(struct s3 *s3, const struct s3_request *req, const char *payload_hex,
                 const struct call *call, struct s3_reply *reply, struct err *err, bool *again);
 void s3_reply_free(struct s3_reply *reply);

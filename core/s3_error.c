@@ -148,8 +148,6 @@ static struct meaning by_status(int status)
         m.again = false;
     } else if (status == 412)
         m.err = ERR_EXISTS;
-    else if (status == 400)
-        m.err = ERR_INVALID;
     return m;
 }
 

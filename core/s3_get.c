@@ -42,10 +42,10 @@ static bool head_plain(struct s3 *s3, const char *key, struct store_info *info, 
     uint64_t size = 0;
     s3_request_init(&req, s3, "HEAD", "head", key);
     req.stream = true;
-    bool ok = s3_perform(s3, &req, call, &reply, err);
+    bool ok = s3_perform_read(s3, &req, call, &reply, err);
     *gone = !ok && reply.error.status == 404;
     if (ok && !parse_u64(http_header(reply.x, "content-length"), &size))
-        ok = err_set(err, ERR_CORRUPT, "%s: the store does not say the size", req.what);
+        ok = err_set(err, ERR_UNAVAILABLE, "%s: the store does not say the size", req.what);
     if (ok)
         s3_fill_info(reply.x, size, info);
     s3_reply_free(&reply);
@@ -70,7 +70,7 @@ static bool fill_head(const struct s3_request *req, struct s3_reply *reply, stru
                   ? parse_range(http_header(reply->x, "content-range"), &first, &last, &size)
                   : parse_u64(http_header(reply->x, "content-length"), &size);
     if (!ok)
-        return err_set(err, ERR_CORRUPT, "%s: the store does not say the size", req->what);
+        return err_set(err, ERR_UNAVAILABLE, "%s: the store does not say the size", req->what);
     s3_fill_info(reply->x, size, info);
     if (reply->status == 206)
         drain(reply->x);
@@ -91,7 +91,7 @@ bool s3_head(struct store *store, const char *key, struct store_info *info, cons
         s3_request_init(&req, s3, "GET", "head", key);
         s3_add_header(&req, "range", "bytes=0-0");
         req.stream = true;
-        ok = s3_perform(s3, &req, call, &reply, err);
+        ok = s3_perform_read(s3, &req, call, &reply, err);
         if (ok)
             ok = fill_head(&req, &reply, info, err);
         else if (is_error(&reply, "InvalidRange") || is_error(&reply, "InvalidObjectState"))
@@ -295,7 +295,7 @@ static enum opened open_first(struct s3_source *s, struct store_info *info, stru
     if (ranged)
         s3_add_header(&req, "range", range);
     req.stream = true;
-    bool ok = s3_perform(s->s3, &req, s->call, &reply, err);
+    bool ok = s3_perform_read(s->s3, &req, s->call, &reply, err);
     enum opened result = !ok && is_error(&reply, "InvalidRange") ? OPENED_EMPTY : OPEN_FAILED;
     if (ok && check_range(s, &reply, ranged, &total, err)) {
         s3_fill_info(reply.x, total, info);

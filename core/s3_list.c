@@ -254,7 +254,7 @@ bool s3_list_tries(struct s3 *s3, const struct store_list *list, struct store_pa
     req.accept = accept_list;
     req.accept_arg = &parse;
     req.max_attempts = max_attempts;
-    ok = ok && s3_perform(s3, &req, call, &reply, err);
+    ok = ok && s3_perform_read(s3, &req, call, &reply, err);
     s3_reply_free(&reply);
     free(prefix);
     free(after);

@@ -407,3 +407,12 @@ bool s3_perform(struct s3 *s3, const struct s3_request *req, const struct call *
                        : err_set(err, ERR_CANCELLED, "%s: interrupted", req->what);
     }
 }
+
+bool s3_perform_read(struct s3 *s3, const struct s3_request *req, const struct call *call,
+                     struct s3_reply *reply, struct err *err)
+{
+    bool ok = s3_perform(s3, req, call, reply, err);
+    if (!ok && err->code == ERR_UNSUPPORTED)
+        err->code = ERR_UNAVAILABLE;
+    return ok;
+}

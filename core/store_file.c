@@ -243,7 +243,9 @@ static bool file_check(struct store *store, enum store_check how, bool *weak_gua
     if (!works)
         atomic_store(&sf->weak_guard, true);
     *weak_guard = atomic_load(&sf->weak_guard);
-    return how != STORE_CHECK_MOUNT || file_remove_stale(sf, call, err);
+    if (how == STORE_CHECK_MOUNT)
+        file_remove_stale(sf, call);
+    return true;
 }
 
 static bool file_clock(struct store *store, int64_t *ahead_s)

@@ -73,8 +73,9 @@ bool file_guard_works(struct store_file *sf, bool *works, struct err *err);
 bool file_list(struct store *, const struct store_list *, struct store_page *, const struct call *,
                struct err *);
 
-/* Unlinks temporaries that are older than a day, which a killed process left behind. */
-bool file_remove_stale(struct store_file *sf, const struct call *call, struct err *err);
+/* Unlinks temporaries that are older than a day, which a killed process left behind, as far as it
+ * comes within ten seconds: a mount does not wait for an archive to be searched. */
+void file_remove_stale(struct store_file *sf, const struct call *call);
 
 /* store_file_upload.c */
 struct store_upload *file_upload_begin(struct store *, const char *key, const struct store_put *,

@@ -11,10 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/log.h"
 #include "core/store_file_impl.h"
 
 #define PAGE_KEYS 1000
 #define STALE_SECONDS (24 * 60 * 60)
+#define STALE_LOOK_MS 10000
 
 struct names {
     char **name; /* a directory's ends in '/' */
@@ -67,17 +69,27 @@ static bool is_temp(const char *name)
     return strncmp(name, FILE_TEMP_PREFIX, strlen(FILE_TEMP_PREFIX)) == 0;
 }
 
-/* Regular file: 'f', directory: 'd', else 0: links and devices are no objects. */
-static char kind_of(int dir_fd, const struct dirent *de)
+/* False when what is there cannot be looked at; *THERE is false when it was removed meanwhile. */
+static bool look(int dir_fd, const char *name, struct stat *st, bool *there, struct err *err)
 {
-    if (de->d_type == DT_REG)
-        return 'f';
-    if (de->d_type == DT_DIR)
-        return 'd';
+    *there = fstatat(dir_fd, name, st, AT_SYMLINK_NOFOLLOW) == 0;
+    return *there || errno == ENOENT || errno == ENOTDIR ||
+           err_sys(err, errno, "cannot look at %.200s in the archive", name);
+}
+
+/* Regular file: 'f', directory: 'd', else 0: links and devices are no objects. */
+static bool kind_of(int dir_fd, const struct dirent *de, char *kind, struct err *err)
+{
     struct stat st;
-    if (de->d_type != DT_UNKNOWN || fstatat(dir_fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-        return 0;
-    return S_ISREG(st.st_mode) ? 'f' : S_ISDIR(st.st_mode) ? 'd' : 0;
+    bool there = false;
+    *kind = de->d_type == DT_REG ? 'f' : de->d_type == DT_DIR ? 'd' : 0;
+    if (de->d_type != DT_UNKNOWN)
+        return true;
+    if (!look(dir_fd, de->d_name, &st, &there, err))
+        return false;
+    if (there)
+        *kind = S_ISREG(st.st_mode) ? 'f' : S_ISDIR(st.st_mode) ? 'd' : 0;
+    return true;
 }
 
 static DIR *open_dir(int at_fd, const char *path)
@@ -100,7 +112,9 @@ static bool read_names(DIR *dir, struct names *names, struct err *err)
             return errno == 0 || err_sys(err, errno, "cannot read a directory of the archive");
         if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0 || is_temp(de->d_name))
             continue;
-        char kind = kind_of(dirfd(dir), de);
+        char kind;
+        if (!kind_of(dirfd(dir), de, &kind, err))
+            return false;
         if (kind != 0 && !names_add(names, de->d_name, kind == 'd'))
             return err_set(err, ERR_NO_MEMORY, "out of memory");
     }
@@ -169,9 +183,12 @@ static bool visit(struct walk *w, int dir_fd, const char *name, const char *key,
     size_t len = strlen(key);
     if (key[len - 1] != '/') {
         struct stat st;
-        if (!key_wanted(w, key) || fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-            return true; /* removed meanwhile */
-        return add_entry(w, key, &st, err);
+        bool there = false;
+        if (!key_wanted(w, key))
+            return true;
+        if (!look(dir_fd, name, &st, &there, err))
+            return false;
+        return !there || add_entry(w, key, &st, err);
     }
     if (!dir_wanted(w, key, len))
         return true;
@@ -267,7 +284,9 @@ static bool stale_dir(int at_fd, const char *name, unsigned depth, const struct 
     struct dirent *de;
     while (ok && (de = readdir(dir)) != NULL) {
         struct stat st;
-        char kind = kind_of(dirfd(dir), de);
+        char kind;
+        if (!kind_of(dirfd(dir), de, &kind, err))
+            continue;
         if (kind == 'd' && strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
             ok = stale_dir(dirfd(dir), de->d_name, depth + 1, call, err);
         else if (kind == 'f' && is_temp(de->d_name) &&
@@ -279,12 +298,16 @@ static bool stale_dir(int at_fd, const char *name, unsigned depth, const struct 
     return ok;
 }
 
-bool file_remove_stale(struct store_file *sf, const struct call *call, struct err *err)
+void file_remove_stale(struct store_file *sf, const struct call *call)
 {
-    int base_fd = file_open_base(sf, err);
-    if (base_fd < 0)
-        return false;
-    bool ok = stale_dir(base_fd, ".", 0, call, err);
-    close(base_fd);
-    return ok;
+    struct err err = ERR_INIT;
+    struct call brief = *call;
+    if (call_left_ms(call) > STALE_LOOK_MS)
+        brief.deadline_ms = now_ms() + STALE_LOOK_MS;
+    int base_fd = file_open_base(sf, &err);
+    bool ok = base_fd >= 0 && stale_dir(base_fd, ".", 0, &brief, &err);
+    if (base_fd >= 0)
+        close(base_fd);
+    if (!ok)
+        log_debug("%s", err.text);
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -66,11 +67,15 @@ static void test_failures(void **state)
           "exit status 1: xxx");
 }
 
-/* It reads nothing, and has the signals that programs expect. */
+/* It reads nothing, gets none of our descriptors, and has the signals that programs expect. */
 static void test_surroundings(void **state)
 {
     (void)state;
     writes("cat", "");
+    int fd = fcntl(STDIN_FILENO, F_DUPFD, 9); // NOLINT(android-cloexec-fcntl)
+    assert_int_equal(fd, 9);
+    writes("/bin/sh -c 'test -e /proc/$$/fd/9 && echo open || echo closed'", "closed\n");
+    close(fd);
     signal(SIGPIPE, SIG_IGN);
     sigset_t all;
     sigfillset(&all);
@@ -121,12 +126,15 @@ static void test_cancelled(void **state)
 static void test_deadline(void **state)
 {
     (void)state;
-    struct err err = ERR_INIT;
-    struct buf out;
-    const struct call call = {.deadline_ms = now_ms() + 50};
-    assert_false(aws_process_run("sleep 1000", &call, &out, &err));
-    env_assert_error(&err, ERR_TIMEOUT, "it does not end");
-    buf_free(&out);
+    static const char *const commands[] = {"sleep 1000", "/bin/sh -c 'exec sleep 1000 >&- 2>&-'"};
+    for (size_t i = 0; i < 2; i++) {
+        struct err err = ERR_INIT;
+        struct buf out;
+        const struct call call = {.deadline_ms = now_ms() + 500};
+        assert_false(aws_process_run(commands[i], &call, &out, &err));
+        env_assert_error(&err, ERR_TIMEOUT, "it does not end");
+        buf_free(&out);
+    }
 }
 
 int main(void)

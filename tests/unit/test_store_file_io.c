@@ -29,6 +29,7 @@ static unsigned write_most;      /* bytes of one write, 0: all */
 static unsigned dir_fsync_after; /* so many fsyncs of directories work before */
 static ino_t synced[16];         /* the directories that were fsynced */
 static size_t synced_count;
+static int stat_errno; /* of the file "unseen" */
 static int copy_errno;
 static size_t copy_most = SIZE_MAX; /* bytes that copy_file_range takes before it fails */
 
@@ -75,6 +76,13 @@ int fsync(int fd)
     return why != 0 ? failed(why) : done(syscall(SYS_fsync, fd));
 }
 
+int fstatat(int fd, const char *restrict path, struct stat *restrict st, int flags)
+{
+    if (stat_errno != 0 && strcmp(path, "unseen") == 0)
+        return failed(stat_errno);
+    return done(syscall(SYS_newfstatat, fd, path, st, flags));
+}
+
 ssize_t copy_file_range(int from_fd, off_t *from, int to_fd, off_t *to, size_t n, unsigned flags)
 {
     if (copy_most == 0)
@@ -116,6 +124,7 @@ static int teardown(void **state)
     link_errno = rename_errno = xattr_errno = fsync_errno = dir_fsync_errno = write_errno = 0;
     write_after = write_most = dir_fsync_after = 0;
     synced_count = 0;
+    stat_errno = 0;
     copy_errno = 0;
     copy_most = SIZE_MAX;
     store_env_end(&env);
@@ -300,6 +309,24 @@ static void new_directories_are_durable(void **state)
     assert_true(was_synced("a"));
 }
 
+/* What cannot be looked at is not taken for gone. */
+static void listing_what_cannot_be_looked_at(void **state)
+{
+    struct store *s = *state;
+    struct store_page page;
+    const struct store_list list = {.prefix = ""};
+    assert_ok(put(s, "seen", "x", false), &err);
+    assert_ok(put(s, "unseen", "x", false), &err);
+    stat_errno = EIO;
+    assert_false(s->ops->list(s, &list, &page, &env_forever, &err));
+    env_assert_error(&err, ERR_LOCAL, "unseen");
+    stat_errno = ENOENT; /* removed meanwhile */
+    assert_ok(s->ops->list(s, &list, &page, &env_forever, &err), &err);
+    assert_int_equal(page.count, 1);
+    assert_string_equal(page.entries[0].key, "seen");
+    store_page_free(&page);
+}
+
 static void writes_that_break_off(void **state)
 {
     struct store *s = *state;
@@ -395,6 +422,7 @@ int main(void)
         T(without_attributes),
         T(what_is_not_durable_is_not_stored),
         T(new_directories_are_durable),
+        T(listing_what_cannot_be_looked_at),
         T(writes_that_break_off),
         T(parts_are_joined_without_the_kernel),
         T(a_directory_goes_under_a_put),
