@@ -94,7 +94,7 @@ static bool start(struct object_write *w, struct err *err)
     w->in = pipe_sink(w->both, &w->call);
     w->out = pipe_source(w->both, &w->call);
     w->started = true;
-    if (pool_submit(w->opt.pool, code_job, w, err))
+    if (pool_submit(w->opt.coders != NULL ? w->opt.coders : w->opt.pool, code_job, w, err))
         return true;
     source_close(w->out);
     w->started = false;

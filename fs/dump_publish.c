@@ -41,6 +41,7 @@ static bool start(struct fs *fs, struct dump_writer *w, struct err *err)
     const struct object_write_options options = {.store = fs->opt.store,
                                                  .pgp = fs->opt.pgp,
                                                  .pool = fs->opt.pool,
+                                                 .coders = fs->opt.coders,
                                                  .key = w->key,
                                                  .only_if_absent = !w->replace && !w->published,
                                                  .slow = w->fd < 0,

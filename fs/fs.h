@@ -29,9 +29,10 @@ struct fs_about {
 };
 
 struct fs_options {
-    struct store *store; /* borrowed, like pgp and pool: they outlive the file system */
+    struct store *store; /* borrowed, like pgp and the pools: they outlive the file system */
     struct openpgp *pgp;
     struct pool *pool;
+    struct pool *coders; /* for what lasts as long as somebody's dump; NULL: the other one */
     uid_t uid; /* who owns everything */
     gid_t gid;
     bool true_owners; /* backups show the owners that their files had */
@@ -48,7 +49,8 @@ struct fs_options {
 };
 
 struct fs *fs_new(const struct fs_options *options, struct err *err);
-/* Cancels what is under way in the background. Before pool_free, which waits for it. */
+/* Cancels what is under way in the background. Before pool_free, of the coders first, which waits
+ * for it. */
 void fs_stop(struct fs *fs);
 /* After pool_free; no call may be under way. NULL is allowed. */
 void fs_free(struct fs *fs);

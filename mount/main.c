@@ -28,6 +28,8 @@
 #define LOCAL_THREADS 16u
 /* Fetching and coding. Requests may wait for this work, never the other way round. */
 #define WORK_THREADS 64u
+/* Coding of dumps while they are written; the jobs wait for work, which must not wait for them. */
+#define CODER_THREADS 64u
 #define IDLE_THREAD_MS 5000u
 #define FILES_WANTED 65536u
 #define PREFLIGHT_MS 30000
@@ -47,7 +49,7 @@ struct walefs {
     struct aws_cred *cred;
     struct store *store;
     struct openpgp *pgp;
-    struct pool *requests, *local, *work;
+    struct pool *requests, *local, *coders, *work;
     struct fs *fs;
     struct fuse_server *server;
     struct notify notify;
@@ -221,7 +223,8 @@ static bool start(struct walefs *w, struct err *err)
         return false;
     w->pgp = config_make_openpgp(c, &w->settings, err);
     w->work = w->pgp == NULL ? NULL : pool_new(WORK_THREADS, IDLE_THREAD_MS, err);
-    w->requests = w->work == NULL ? NULL : pool_new(REQUEST_THREADS, IDLE_THREAD_MS, err);
+    w->coders = w->work == NULL ? NULL : pool_new(CODER_THREADS, IDLE_THREAD_MS, err);
+    w->requests = w->coders == NULL ? NULL : pool_new(REQUEST_THREADS, IDLE_THREAD_MS, err);
     w->local = w->requests == NULL ? NULL : pool_new(LOCAL_THREADS, IDLE_THREAD_MS, err);
     if (w->local == NULL)
         return false;
@@ -229,6 +232,7 @@ static bool start(struct walefs *w, struct err *err)
         .store = w->store,
         .pgp = w->pgp,
         .pool = w->work,
+        .coders = w->coders,
         .uid = c->uid,
         .gid = c->gid,
         .true_owners = geteuid() == 0,
@@ -271,6 +275,7 @@ static void finish(struct walefs *w)
         fs_stop(w->fs);
     pool_free(w->requests);
     pool_free(w->local);
+    pool_free(w->coders);
     pool_free(w->work);
     fuse_server_free(w->server);
     watchdog_free(w->watchdog); /* it may have waited for the server */

@@ -257,6 +257,42 @@ no_uploads()
     (no_uploads_left) 2>/dev/null
 }
 
+# Dumps that are being written, however many, do not hold up WAL, nor one another for good.
+test_many_writers()
+{
+    local seg
+    use_store http
+    use_key none
+    seg=$(seg_name 1)
+    make_seg "$seg" "$T/seg"
+    mount_walefs m
+    python3 - "$T/m/dumps" "$T" <<'END' &
+import os, sys, time
+dumps, t = sys.argv[1:3]
+data = os.urandom(1 << 20)
+files = [os.open("%s/%d" % (dumps, i), os.O_WRONLY | os.O_CREAT) for i in range(70)]
+for f in files[:60]:
+    for i in range(9):
+        os.write(f, data)
+for f in files[60:]:
+    os.write(f, b"x")
+open(t + "/all", "w").close()
+while not os.path.exists(t + "/end"):
+    time.sleep(0.1)
+for f in files:
+    os.close(f)
+END
+    wait_for 120 "all dumps to be begun" test -e "$T/all"
+    timeout 60 cp "$T/seg" "$T/m/wal/$seg" || fail "cannot archive beside them"
+    timeout 60 cp "$T/m/wal/$seg" "$T/out" || fail "cannot restore beside them"
+    assert_same "$T/out" "$T/seg"
+    touch "$T/end"
+    reap_child $! 120 "the writers" || fail "the writers failed"
+    assert_eq "$(find "$T/m/dumps" -type f -size 9M | wc -l)" 60 "large dumps"
+    assert_eq "$(find "$T/m/dumps" -type f -size 1c | wc -l)" 10 "small dumps"
+    umount_walefs m
+}
+
 # A long stream takes little memory and no disk, written and read.
 test_space()
 {

@@ -175,6 +175,17 @@ static void test_errors_are_kept_apart_and_forgotten(void **state)
     assert_int_equal(mem_open_bodies(mem), 0);
 }
 
+static void test_damage_is_found_twice(void **state)
+{
+    (void)state;
+    archive(1, 1);
+    mem_fail(mem, MEM_READ, 1, 1, ERR_CORRUPT);
+    assert_int_equal(get_code(name_of(1)), ERR_NONE);
+    fetcher_drop(fetcher, name_of(1));
+    mem_fail(mem, MEM_GET, 1, 2, ERR_CORRUPT);
+    assert_int_equal(get_code(name_of(1)), ERR_CORRUPT);
+}
+
 static void test_absence_is_never_cached(void **state)
 {
     (void)state;
@@ -776,6 +787,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_content),
         T(test_errors_are_kept_apart_and_forgotten),
+        T(test_damage_is_found_twice),
         T(test_absence_is_never_cached),
         T(test_no_thread_no_hang),
         T(test_truncation),
