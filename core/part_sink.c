@@ -189,18 +189,42 @@ static bool part_sink_write(struct sink *self, const void *data, size_t n, struc
     return true;
 }
 
+/* Is BODY what is stored under the key? The answer to an earlier try may have been lost. */
+static bool is_ours(struct part_sink *s, const struct store_body *body, const struct call *call)
+{
+    struct err ignored = ERR_INIT;
+    struct store_info info;
+    struct source *there =
+        s->opt.store->ops->get(s->opt.store, s->key, 0, UINT64_MAX, &info, call, &ignored);
+    char *chunk = there == NULL || info.size != body->size ? NULL : malloc(body->size + 1);
+    bool same = chunk != NULL &&
+                source_read_full(there, chunk, body->size + 1, &ignored) == (ssize_t)body->size;
+    same = same && memcmp(chunk, body->mem, body->size) == 0;
+    free(chunk);
+    source_close(there);
+    if (same && s->opt.info != NULL)
+        *s->opt.info = info;
+    return same;
+}
+
+static bool put_whole(struct part_sink *s, const struct call *call, struct err *err)
+{
+    const struct store_put put = {
+        .body = {.mem = s->filling == NULL ? (unsigned char *)"" : s->filling->data,
+                 .size = s->filling == NULL ? 0 : s->filling->used},
+        .only_if_absent = s->opt.only_if_absent};
+    return s->opt.store->ops->put(s->opt.store, s->key, &put, s->opt.info, call, err) ||
+           (err->code == ERR_EXISTS && is_ours(s, &put.body, call));
+}
+
 static bool part_sink_finish(struct sink *self, struct err *err)
 {
     struct part_sink *s = (struct part_sink *)self;
     struct progress progress;
     struct call call = bounded(s, &progress);
     if (s->upload == NULL) {
-        const struct store_put put = {
-            .body = {.mem = s->filling == NULL ? (unsigned char *)"" : s->filling->data,
-                     .size = s->filling == NULL ? 0 : s->filling->used},
-            .only_if_absent = s->opt.only_if_absent};
         s->done = true;
-        return s->opt.store->ops->put(s->opt.store, s->key, &put, s->opt.info, &call, err);
+        return put_whole(s, &call, err);
     }
     if ((s->filling != NULL && s->filling->used > 0 && !send_part(s, err)) ||
         !await_parts(s, 0, err))

@@ -284,8 +284,8 @@ static bool send_complete(struct store_upload *up, const struct buf *xml, bool c
         ok = is_ours(up, info, call) ||
              err_set(err, ERR_UNAVAILABLE, "%s: the store has put it together, but it is not there",
                      req.what);
-    } else if (strcmp(reply.error.code, "NoSuchUpload") == 0) {
-        ok = is_ours(up, info, call);
+    } else if (strcmp(reply.error.code, "NoSuchUpload") == 0 || err->code == ERR_EXISTS) {
+        ok = is_ours(up, info, call); /* the answer to an earlier try may have been lost */
     }
     *unsupported = !ok && err->code == ERR_UNSUPPORTED;
     s3_reply_free(&reply);

@@ -156,6 +156,31 @@ static void what_exists_stays(void **state)
     end(&e);
 }
 
+/* The object is there, and the answer that said so was lost: it is not taken for another one's. */
+static void a_lost_answer_is_no_other_writer(void **state)
+{
+    static const size_t lengths[] = {0, 100, PART - 1};
+    struct env e = begin(state);
+    char *data = env_bytes(PART, 8);
+    e.opt.only_if_absent = true;
+    for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+        const char *key = KEY;
+        struct sink *s = make(&e);
+        assert_ok(write_in(s, data, lengths[i], PART), &err);
+        fault_at(e.faults, 1, FAULT_RETRY);
+        e.info = (struct store_info){.size = 0};
+        assert_ok(s->finish(s, &err), &err);
+        assert_true(fault_happened(e.faults));
+        sink_close(s);
+        assert_int_equal(e.info.size, lengths[i]);
+        assert_true(e.info.etag[0] != '\0');
+        env_assert_content(e.store, KEY, data, lengths[i]);
+        assert_ok(e.store->ops->remove(e.store, &key, 1, &env_forever, &err), &err);
+    }
+    free(data);
+    end(&e);
+}
+
 /* A writer that is faster than the store waits: memory does not grow with the stream. */
 static void a_slow_store_slows_the_writer(void **state)
 {
@@ -345,6 +370,7 @@ int main(void)
         ENV_TEST(without_finish_nothing_shows),
         ENV_TEST(every_failure_is_told),
         ENV_TEST(what_exists_stays),
+        ENV_TEST(a_lost_answer_is_no_other_writer),
         ENV_TEST(a_slow_store_slows_the_writer),
         ENV_TEST(a_store_that_begins_no_upload),
         ENV_TEST(slow_parts_leave_time_to_finish),

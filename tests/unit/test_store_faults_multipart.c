@@ -112,9 +112,15 @@ static void test_complete_guarded(void **state)
                    absent);
     one_upload(rest, true, ERR_NONE, NULL);
     (void)snprintf(rest, sizeof(rest),
-                   "%s, {" COMPLETE ", 'status': 412, 'error': 'PreconditionFailed'}, " ABORTED,
+                   "%s, {" COMPLETE ", 'status': 412, 'error': 'PreconditionFailed'}, " OBJECT(
+                       "other-1") ", " ABORTED,
                    absent);
     one_upload(rest, true, ERR_EXISTS, NULL);
+    (void)snprintf(rest, sizeof(rest),
+                   "%s, {" COMPLETE ", 'drop': 'late'}, {" COMPLETE
+                   ", 'status': 412, 'error': 'PreconditionFailed'}, " OBJECT(ETAG_HELLO_1),
+                   absent);
+    one_upload(rest, true, ERR_NONE, NULL);
     one_upload("{'expect': 'GET /bucket/p/key', 'status': 206, 'text': 'h', 'etag': 'e1', 'range': "
                "'0-0/10'}, " ABORTED,
                true, ERR_EXISTS, "exists already");
