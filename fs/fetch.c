@@ -255,7 +255,8 @@ static void fetch_job(void *arg)
     bool ahead = e->background;
     struct plain *p = fetch(e, &err);
     /* Damage ends a recovery: it is believed when it was found twice. It may have come on the way;
-     * and of a short message that ends early gpg says as little as one that is killed at its end. */
+     * and of a short message that ends early gpg says as little as one that is killed at its end.
+     */
     if (p == NULL && err.code == ERR_CORRUPT)
         p = fetch(e, &err);
 

@@ -33,7 +33,7 @@ struct fs_options {
     struct openpgp *pgp;
     struct pool *pool;
     struct pool *coders; /* for what lasts as long as somebody's dump; NULL: the other one */
-    uid_t uid; /* who owns everything */
+    uid_t uid;           /* who owns everything */
     gid_t gid;
     bool true_owners; /* backups show the owners that their files had */
     bool read_only;
