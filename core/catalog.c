@@ -269,14 +269,18 @@ fail:
     return NULL;
 }
 
-struct catalog *catalog_load(struct store *store, struct catalog *previous, const struct call *call,
-                             struct err *err)
+struct catalog *catalog_load(struct store *store, struct catalog *previous, struct catalog **so_far,
+                             const struct call *call, struct err *err)
 {
     struct listing l = {0};
     struct catalog *c = NULL;
-    if (list_all(store, &l, call, err) && take_over(&l, previous, err) &&
-        read_sentinels(store, &l, call, err))
-        c = make_catalog(&l, err);
+    struct err ignored = ERR_INIT;
+    if (list_all(store, &l, call, err) && take_over(&l, previous, err)) {
+        if (read_sentinels(store, &l, call, err))
+            c = make_catalog(&l, err);
+        else if (so_far != NULL)
+            *so_far = make_catalog(&l, &ignored);
+    }
     for (size_t i = 0; i < l.count; i++)
         if (l.found[i].readable)
             backup_info_free(&l.found[i].info);

@@ -30,9 +30,10 @@ struct catalog {
 /* Lists basebackups_005/ (delimiter "/") and reads the sentinels that PREVIOUS (may be NULL) does
  * not have with the same etag, several at once. A sentinel that is not readable JSON, or is
  * in an archive storage class, makes that backup a damaged one, with a warning in the log. A
- * reference; NULL on failure. Blocks. */
-struct catalog *catalog_load(struct store *store, struct catalog *previous, const struct call *call,
-                             struct err *err);
+ * reference; NULL on failure: then *SO_FAR (may be NULL) is set, if anything could be read, to what
+ * is of use as PREVIOUS of the next attempt, and as nothing else. Blocks. */
+struct catalog *catalog_load(struct store *store, struct catalog *previous, struct catalog **so_far,
+                             const struct call *call, struct err *err);
 struct catalog *catalog_ref(struct catalog *c);
 void catalog_unref(struct catalog *c); /* NULL is allowed */
 

@@ -19,6 +19,7 @@ struct backup_set {
     pthread_mutex_t lock;
     pthread_cond_t changed;  /* a load has ended */
     struct catalog *catalog; /* lock: the last listing; a reference */
+    struct catalog *so_far;  /* lock: what one that failed since then has read; a reference */
     int64_t listed_ms;       /* lock: when that was asked for */
     struct backup *first;    /* lock: most recently opened first; a reference each */
     uint64_t uses;           /* lock: how often a content was asked for */
@@ -65,6 +66,7 @@ void backup_set_free(struct backup_set *set)
         backup_unref(b);
     }
     catalog_unref(set->catalog);
+    catalog_unref(set->so_far);
     partition_cache_free(set->partitions);
     pthread_cond_destroy(&set->changed);
     pthread_mutex_destroy(&set->lock);
@@ -77,25 +79,31 @@ void backup_set_free(struct backup_set *set)
 struct catalog *backup_set_catalog(struct backup_set *set, int64_t max_age_ms,
                                    const struct call *call, struct err *err)
 {
+    struct catalog *so_far = NULL, *old = NULL, *old_so_far = NULL;
     int64_t begun_ms = now_ms();
     pthread_mutex_lock(&set->lock);
-    struct catalog *last = set->catalog == NULL ? NULL : catalog_ref(set->catalog);
-    bool fresh = last != NULL && set->listed_ms != 0 && begun_ms - set->listed_ms < max_age_ms;
+    bool fresh =
+        set->catalog != NULL && set->listed_ms != 0 && begun_ms - set->listed_ms < max_age_ms;
+    struct catalog *known = fresh || set->so_far == NULL ? set->catalog : set->so_far;
+    if (known != NULL)
+        (void)catalog_ref(known);
     pthread_mutex_unlock(&set->lock);
     if (fresh)
-        return last;
-    struct catalog *c = catalog_load(set->opt.store, last, call, err);
-    catalog_unref(last);
-    if (c == NULL)
-        return NULL;
-    struct catalog *old = NULL;
+        return known;
+    struct catalog *c = catalog_load(set->opt.store, known, &so_far, call, err);
+    catalog_unref(known);
     pthread_mutex_lock(&set->lock);
-    if (begun_ms >= set->listed_ms) {
+    if (c != NULL || so_far != NULL) {
+        old_so_far = set->so_far;
+        set->so_far = so_far;
+    }
+    if (c != NULL && begun_ms >= set->listed_ms) {
         old = set->catalog;
         set->catalog = catalog_ref(c);
         set->listed_ms = begun_ms;
     }
     pthread_mutex_unlock(&set->lock);
+    catalog_unref(old_so_far);
     catalog_unref(old);
     return c;
 }

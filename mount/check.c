@@ -100,7 +100,7 @@ static void signals_end(struct signals *s)
 static void load_catalog(struct check *c)
 {
     struct err err = ERR_INIT;
-    c->catalog = catalog_load(c->store, NULL, &c->call, &err);
+    c->catalog = catalog_load(c->store, NULL, NULL, &c->call, &err);
     if (c->catalog == NULL)
         check_say_err(c, "backups", &err);
 }

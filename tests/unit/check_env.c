@@ -95,7 +95,7 @@ void check_env_look(struct check_env *e, bool deep)
 {
     struct err err = ERR_INIT;
     forget(e);
-    e->c.catalog = catalog_load(e->c.store, NULL, &e->c.call, &err);
+    e->c.catalog = catalog_load(e->c.store, NULL, NULL, &e->c.call, &err);
     if (e->c.catalog == NULL)
         fail_msg("%s", err.text);
     if (check_wal_load(&e->c)) {

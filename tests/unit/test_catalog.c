@@ -62,7 +62,7 @@ static void partition(const char *name, const char *rest)
 
 static struct catalog *load(struct catalog *previous)
 {
-    struct catalog *c = catalog_load(store, previous, &endless, &err);
+    struct catalog *c = catalog_load(store, previous, NULL, &endless, &err);
     if (c == NULL)
         fail_msg("%s", err.text);
     return c;
@@ -218,17 +218,40 @@ static void a_failing_store_is_an_error(void **state)
     sentinel(A, "{}");
     sentinel(B, "{}");
     mem_fail(mem, MEM_LIST, 1, 1, ERR_UNAVAILABLE);
-    assert_null(catalog_load(store, NULL, &endless, &err));
+    assert_null(catalog_load(store, NULL, NULL, &endless, &err));
     assert_int_equal(err.code, ERR_UNAVAILABLE);
     mem_heal(mem);
     mem_fail(mem, MEM_GET, 2, 1, ERR_FORBIDDEN);
-    assert_null(catalog_load(store, NULL, &endless, &err));
+    assert_null(catalog_load(store, NULL, NULL, &endless, &err));
     assert_int_equal(err.code, ERR_FORBIDDEN);
     mem_heal(mem);
     mem_fail(mem, MEM_READ, 1, 1, ERR_UNAVAILABLE);
-    assert_null(catalog_load(store, NULL, &endless, &err));
+    assert_null(catalog_load(store, NULL, NULL, &endless, &err));
     mem_heal(mem);
     catalog_unref(load(NULL));
+}
+
+/* Where reading takes longer than a call may, the next one goes on. */
+static void what_was_read_before_a_failure_is_kept(void **state)
+{
+    (void)state;
+    enum { BACKUPS = 20 };
+    for (unsigned i = 0; i < BACKUPS; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "base_%024X_%08u", i, 40);
+        sentinel(name, "{}");
+    }
+    struct catalog *so_far = NULL;
+    mem_fail(mem, MEM_GET, BACKUPS - 1, 1, ERR_TIMEOUT);
+    assert_null(catalog_load(store, NULL, &so_far, &endless, &err));
+    assert_non_null(so_far);
+    assert_in_range(so_far->count, BACKUPS - 9, BACKUPS - 1); /* eight at once */
+    unsigned gets = mem_calls(mem, MEM_GET);
+    struct catalog *c = load(so_far);
+    assert_int_equal(mem_calls(mem, MEM_GET) - gets, BACKUPS - so_far->count);
+    assert_int_equal(c->count, BACKUPS);
+    catalog_unref(so_far);
+    catalog_unref(c);
 }
 
 static void delete_on_get(void *arg, enum mem_op op, const char *key)
@@ -380,6 +403,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_segment_size_is_that_of_the_newest, begin, end),
         cmocka_unit_test_setup_teardown(only_what_changed_is_read, begin, end),
         cmocka_unit_test_setup_teardown(a_failing_store_is_an_error, begin, end),
+        cmocka_unit_test_setup_teardown(what_was_read_before_a_failure_is_kept, begin, end),
         cmocka_unit_test_setup_teardown(deleted_while_it_is_listed, begin, end),
         cmocka_unit_test_setup_teardown(hundreds_over_many_pages, begin, end),
         cmocka_unit_test_setup_teardown(partitions_in_the_order_of_their_numbers, begin, end),

@@ -254,7 +254,7 @@ static struct catalog *known;
 /* What is not read for want of memory is not damaged, and not gone. */
 static bool catalog(struct err *err)
 {
-    struct catalog *c = catalog_load(s, known, &env_forever, err);
+    struct catalog *c = catalog_load(s, known, NULL, &env_forever, err);
     bool ok = no_memory_over(c != NULL);
     if (ok) {
         assert_int_equal(c->count, 2);
@@ -295,7 +295,7 @@ static void what_there_is_of_backups(void **state)
     }
     no_memory_each("catalog", catalog);
     struct err err = ERR_INIT;
-    known = catalog_load(s, NULL, &env_forever, &err);
+    known = catalog_load(s, NULL, NULL, &env_forever, &err);
     assert_ok(known != NULL, &err);
     no_memory_each("catalog that is known", catalog);
     catalog_unref(known);
