@@ -94,7 +94,8 @@ static bool start(struct object_write *w, struct err *err)
     w->in = pipe_sink(w->both, &w->call);
     w->out = pipe_source(w->both, &w->call);
     w->started = true;
-    if (pool_submit(w->opt.coders != NULL ? w->opt.coders : w->opt.pool, code_job, w, err))
+    if (w->opt.coders != NULL ? pool_submit_now(w->opt.coders, code_job, w, err)
+                              : pool_submit(w->opt.pool, code_job, w, err))
         return true;
     source_close(w->out);
     w->started = false;

@@ -26,6 +26,7 @@ struct pool {
     pthread_cond_t finished;   /* the last thread has ended */
     struct job *first, **last; /* lock */
     unsigned waiting;          /* lock: jobs in the queue */
+    unsigned running;          /* lock: jobs that have a thread */
     unsigned threads, idle;    /* lock */
     bool closing;              /* lock */
     bool any_ended;            /* lock */
@@ -49,6 +50,7 @@ static struct job *next_job(struct pool *p)
     if (p->first == NULL)
         p->last = &p->first;
     p->waiting--;
+    p->running++;
     return job;
 }
 
@@ -62,6 +64,7 @@ static void *thread_main(void *arg)
         job->run(job->arg);
         free(job);
         pthread_mutex_lock(&p->lock);
+        p->running--;
     }
     bool join = p->any_ended;
     pthread_t before = p->last_ended;
@@ -108,7 +111,7 @@ static int start_thread(struct pool *p)
     return rc;
 }
 
-bool pool_submit(struct pool *p, pool_job *run, void *arg, struct err *err)
+static bool submit(struct pool *p, pool_job *run, void *arg, bool now, struct err *err)
 {
     struct job *job = malloc(sizeof(*job));
     if (job == NULL)
@@ -121,7 +124,8 @@ bool pool_submit(struct pool *p, pool_job *run, void *arg, struct err *err)
         if (rc == 0)
             p->threads++;
     }
-    bool ok = p->threads > 0;
+    bool busy = now && p->running + p->waiting >= p->max_threads;
+    bool ok = !busy && p->threads > 0 && (!now || rc == 0);
     if (ok) {
         *p->last = job;
         p->last = &job->next;
@@ -132,7 +136,18 @@ bool pool_submit(struct pool *p, pool_job *run, void *arg, struct err *err)
     if (ok)
         return true; // cppcheck-suppress memleak ; it is in the queue
     free(job);
-    return err_sys(err, rc, "cannot start a thread");
+    return busy ? err_set(err, ERR_BUSY, "%u are under way already", p->max_threads)
+                : err_sys(err, rc, "cannot start a thread");
+}
+
+bool pool_submit(struct pool *p, pool_job *run, void *arg, struct err *err)
+{
+    return submit(p, run, arg, false, err);
+}
+
+bool pool_submit_now(struct pool *p, pool_job *run, void *arg, struct err *err)
+{
+    return submit(p, run, arg, true, err);
 }
 
 void pool_free(struct pool *p)

@@ -17,6 +17,9 @@ struct pool *pool_new(unsigned max_threads, uint32_t idle_ms, struct err *err);
  * not a single thread can be made; JOB is then not run. */
 bool pool_submit(struct pool *pool, pool_job *job, void *arg, struct err *err);
 
+/* The same for a job that must not wait for others to end: ERR_BUSY when all threads are taken. */
+bool pool_submit_now(struct pool *pool, pool_job *job, void *arg, struct err *err);
+
 /* Waits until all submitted jobs have ended, then frees the pool. NULL is allowed. */
 void pool_free(struct pool *pool);
 

@@ -257,7 +257,7 @@ no_uploads()
     (no_uploads_left) 2>/dev/null
 }
 
-# Dumps that are being written, however many, do not hold up WAL, nor one another for good.
+# Dumps that are being written, however many, do not hold up WAL; who is one too many is told.
 test_many_writers()
 {
     local seg
@@ -267,20 +267,36 @@ test_many_writers()
     make_seg "$seg" "$T/seg"
     mount_walefs m
     python3 - "$T/m/dumps" "$T" <<'END' &
-import os, sys, time
+import errno, os, sys, time
 dumps, t = sys.argv[1:3]
 data = os.urandom(1 << 20)
-files = [os.open("%s/%d" % (dumps, i), os.O_WRONLY | os.O_CREAT) for i in range(70)]
+def begin(i):
+    return os.open("%s/%d" % (dumps, i), os.O_WRONLY | os.O_CREAT)
+
+files = [begin(i) for i in range(256)]
 for f in files[:60]:
     for i in range(9):
         os.write(f, data)
 for f in files[60:]:
     os.write(f, b"x")
+more = begin(256)
+try:
+    os.write(more, b"x")
+    sys.exit("257 at once")
+except OSError as e:
+    assert e.errno == errno.EBUSY, e
+try:
+    os.close(more)
+except OSError:
+    pass
 open(t + "/all", "w").close()
 while not os.path.exists(t + "/end"):
     time.sleep(0.1)
-for f in files:
+for f in reversed(files):
     os.close(f)
+more = begin(256)
+os.write(more, b"x")
+os.close(more)
 END
     wait_for 120 "all dumps to be begun" test -e "$T/all"
     timeout 60 cp "$T/seg" "$T/m/wal/$seg" || fail "cannot archive beside them"
@@ -289,7 +305,7 @@ END
     touch "$T/end"
     reap_child $! 120 "the writers" || fail "the writers failed"
     assert_eq "$(find "$T/m/dumps" -type f -size 9M | wc -l)" 60 "large dumps"
-    assert_eq "$(find "$T/m/dumps" -type f -size 1c | wc -l)" 10 "small dumps"
+    assert_eq "$(find "$T/m/dumps" -type f -size 1c | wc -l)" 197 "small dumps"
     umount_walefs m
 }
 

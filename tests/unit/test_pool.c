@@ -116,6 +116,26 @@ static void test_grows_while_jobs_block(void **state)
     cancel_destroy(&g.open);
 }
 
+/* As many as there may be threads, whether these have started or not. */
+static void test_now_or_not_at_all(void **state)
+{
+    (void)state;
+    struct gate g = {.inside = 0};
+    struct err err = ERR_INIT;
+    _Atomic unsigned quick = 0;
+    cancel_init(&g.open);
+    struct pool *p = new_pool(32, 1000);
+    for (unsigned i = 0; i < 32; i++)
+        assert_true(pool_submit_now(p, blocking_job, &g, &err));
+    assert_false(pool_submit_now(p, quick_job, (void *)&quick, &err));
+    assert_int_equal(err.code, ERR_BUSY);
+    cancel_fire(&g.open);
+    WAIT_FOR(pool_submit_now(p, quick_job, (void *)&quick, &err));
+    WAIT_FOR(quick == 1);
+    pool_free(p);
+    cancel_destroy(&g.open);
+}
+
 /* The same when they come all at once, with idle threads about to take them or to end. */
 static void test_bursts(void **state)
 {
@@ -354,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_thousands),
         cmocka_unit_test(test_free_waits),
         cmocka_unit_test(test_grows_while_jobs_block),
+        cmocka_unit_test(test_now_or_not_at_all),
         cmocka_unit_test(test_bursts),
         cmocka_unit_test(test_shrinks),
         cmocka_unit_test(test_free_waits_for_the_very_end_of_threads),
