@@ -54,7 +54,7 @@ int daemon_fork(const char *mountpoint, int failure_status, struct err *err)
     return fds[1];
 }
 
-void daemon_report(int fd, const char *failure)
+bool daemon_report(int fd, const char *failure)
 {
     const char *text = failure == NULL ? "+" : failure;
     if (failure == NULL) {
@@ -69,6 +69,7 @@ void daemon_report(int fd, const char *failure)
         (void)!chdir("/");
         (void)setsid();
     }
-    (void)!write(fd, text, strlen(text));
+    bool told = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
     close(fd);
+    return told;
 }

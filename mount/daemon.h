@@ -12,7 +12,8 @@ int daemon_fork(const char *mountpoint, int failure_status, struct err *err);
 
 /* The child's word: FAILURE is NULL when the start went well. With success, standard input and
  * outputs, the directory and the session are given up: not before, since an automounter lets only
- * its own process group pass to the mount point. Closes FD. */
-void daemon_report(int fd, const char *failure);
+ * its own process group pass to the mount point. False when nobody waits for it any more: whoever
+ * started us takes that for a failure. Closes FD. */
+bool daemon_report(int fd, const char *failure);
 
 #endif

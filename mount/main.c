@@ -1,4 +1,5 @@
 /* walefs: the command. Parses, checks, mounts, serves, cleans up. */
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -28,8 +29,9 @@
 #define LOCAL_THREADS 16u
 /* Fetching and coding. Requests may wait for this work, never the other way round. */
 #define WORK_THREADS 64u
-/* Coding of dumps while they are written; the jobs wait for work, which must not wait for them. */
-#define CODER_THREADS 64u
+/* Dumps that are written at once: each is coded in one. They wait for work, which must not wait for
+ * them. */
+#define CODER_THREADS 256u
 #define IDLE_THREAD_MS 5000u
 #define FILES_WANTED 65536u
 #define PREFLIGHT_MS 30000
@@ -296,12 +298,16 @@ static void finish(struct walefs *w)
 
 static const int ending_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
+/* Without SIGHUP under nohup: blocked, it would be taken though it is ignored. */
 static sigset_t ending_set(void)
 {
     sigset_t set;
+    struct sigaction now;
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof(ending_signals) / sizeof(ending_signals[0]); i++)
         sigaddset(&set, ending_signals[i]);
+    if (sigaction(SIGHUP, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+        sigdelset(&set, SIGHUP);
     return set;
 }
 
@@ -363,8 +369,10 @@ static int run(struct walefs *w, struct err *err)
     log_setup(w->config.log_targets, w->config.log_facility,
               w->config.debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
     bool started = start(w, err) && announce(w, err);
-    if (report >= 0)
-        daemon_report(report, started ? NULL : err->text);
+    if (report >= 0 && !daemon_report(report, started ? NULL : err->text) && started) {
+        log_error("the program that waited for this mount to start is gone: it is given up");
+        return 1;
+    }
     if (!started) {
         notify_send(&w->notify, "STATUS", err->text);
         if (report >= 0)
@@ -389,11 +397,24 @@ static void set_limits(void)
     }
 }
 
+/* Who starts us without a stdin, stdout or stderr must not have a pipe or a socket of ours there.
+ */
+static void open_standard_files(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR); // NOLINT(android-cloexec-open): children get these
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     struct walefs w = {.notify = {.fd = -1}};
     struct err err = ERR_INIT;
     int status = 1;
+    open_standard_files();
     /* many short-lived threads: few arenas, and large buffers go back to the system at once */
     set_limits();
     (void)mallopt(M_ARENA_MAX, 2);

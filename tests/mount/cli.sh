@@ -279,6 +279,56 @@ test_background()
     wait_for 10 "the daemon to end" gone "$DAEMON"
 }
 
+# Its own pipes and sockets must not take the places of files that its starter has closed.
+test_started_without_standard_files()
+{
+    use_store file
+    mkdir "$T/m"
+    for closed in '<&-' '<&- >&-' '<&- >&- 2>&-'; do
+        (eval "exec timeout 60 \"$WALEFS\" \"$SOURCE\" \"$T/m\" $closed") || fail "exit status $? with $closed"
+        mountpoint -q "$T/m" || fail "nothing is mounted with $closed"
+        find_daemon "$T/m"
+        assert_eq "$(readlink "/proc/$DAEMON/fd/"{0,1,2} | sort -u)" /dev/null "standard files with $closed"
+        echo one >"$T/m/dumps/x"
+        assert_eq "$(cat "$T/m/dumps/x")" one "what was written"
+        umount "$T/m"
+        wait_for 10 "the daemon to end" gone "$DAEMON"
+        rm "$STORE_DIR/dumps_005/x.lzo"
+    done
+}
+
+# Who was killed while it waited for the mount has not been told that there is one, so there is none.
+test_starter_killed()
+{
+    local starter
+    use_store http
+    use_fault_proxy
+    mkdir "$T/m"
+    proxy_mode hang
+    "$WALEFS" -o "$STORE_OPTS" "$SOURCE" "$T/m" </dev/null >"$T/.out" 2>"$T/.err" &
+    starter=$!
+    wait_for 10 "the second process" pgrep -P $starter
+    DAEMON=$(pgrep -P $starter)
+    kill -KILL $starter
+    ! reap_child $starter 10 "the starter" || fail "the starter was not killed"
+    proxy_mode pass
+    wait_for 60 "the daemon to end" gone "$DAEMON"
+    assert_eq "$(mounts_below "$T")" "" "mounts"
+}
+
+test_nohup()
+{
+    use_store file
+    mkdir "$T/m"
+    (trap '' HUP && exec "$WALEFS" -f "$SOURCE" "$T/m" </dev/null >"$T/.out" 2>&1) &
+    wait_for 30 "the mount" mountpoint -q "$T/m"
+    kill -HUP $!
+    sleep 1
+    ls "$T/m/wal"
+    kill -TERM $!
+    reap_child $! 15 walefs || fail "exit status $?"
+}
+
 test_fusermount_and_signals()
 {
     local sig
