@@ -189,21 +189,26 @@ static bool part_sink_write(struct sink *self, const void *data, size_t n, struc
     return true;
 }
 
-/* Is BODY what is stored under the key? The answer to an earlier try may have been lost. */
-static bool is_ours(struct part_sink *s, const struct store_body *body, const struct call *call)
+/* ERR says that something is stored under the key. Is it BODY? The answer to an earlier try may
+ * have been lost. When that cannot be told, ERR says so instead. */
+static bool is_ours(struct part_sink *s, const struct store_body *body, const struct call *call,
+                    struct err *err)
 {
-    struct err ignored = ERR_INIT;
+    struct err why = ERR_INIT;
     struct store_info info;
     struct source *there =
-        s->opt.store->ops->get(s->opt.store, s->key, 0, UINT64_MAX, &info, call, &ignored);
+        s->opt.store->ops->get(s->opt.store, s->key, 0, UINT64_MAX, &info, call, &why);
     char *chunk = there == NULL || info.size != body->size ? NULL : malloc(body->size + 1);
-    bool same = chunk != NULL &&
-                source_read_full(there, chunk, body->size + 1, &ignored) == (ssize_t)body->size;
-    same = same && memcmp(chunk, body->mem, body->size) == 0;
+    ssize_t n = chunk == NULL ? -1 : source_read_full(there, chunk, body->size + 1, &why);
+    bool same = n == (ssize_t)body->size && memcmp(chunk, body->mem, body->size) == 0;
     free(chunk);
     source_close(there);
     if (same && s->opt.info != NULL)
         *s->opt.info = info;
+    if (!same && why.code != ERR_NONE) {
+        *err = why;
+        (void)err_context(err, "it may be stored");
+    }
     return same;
 }
 
@@ -214,7 +219,7 @@ static bool put_whole(struct part_sink *s, const struct call *call, struct err *
                  .size = s->filling == NULL ? 0 : s->filling->used},
         .only_if_absent = s->opt.only_if_absent};
     return s->opt.store->ops->put(s->opt.store, s->key, &put, s->opt.info, call, err) ||
-           (err->code == ERR_EXISTS && is_ours(s, &put.body, call));
+           (err->code == ERR_EXISTS && is_ours(s, &put.body, call, err));
 }
 
 static bool part_sink_finish(struct sink *self, struct err *err)

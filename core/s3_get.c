@@ -202,6 +202,8 @@ static bool resume(struct s3_source *s, struct err *err, bool *again)
     if (ok) {
         s->x = reply.x;
         reply.x = NULL;
+    } else if (err->code == ERR_UNSUPPORTED) { /* another GET of the whole may do */
+        err->code = ERR_UNAVAILABLE;
     }
     s3_reply_free(&reply);
     return ok;

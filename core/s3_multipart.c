@@ -202,13 +202,20 @@ static bool whole_etag(const struct store_upload *up, char out[128])
     return true;
 }
 
-/* Is the object under the key what this upload made? */
-static bool is_ours(struct store_upload *up, struct store_info *info, const struct call *call)
+/* Is the object under the key what this upload made? When that cannot be told, ERR says why. */
+static bool is_ours(struct store_upload *up, struct store_info *info, const struct call *call,
+                    struct err *err)
 {
     char etag[128];
-    struct err ignored = ERR_INIT;
-    return whole_etag(up, etag) && s3_head(&up->s3->base, up->key, info, call, &ignored) &&
-           info->size == total_size(up) && strcmp(info->etag, etag) == 0;
+    struct err why = ERR_INIT;
+    if (!whole_etag(up, etag))
+        return false;
+    if (!s3_head(&up->s3->base, up->key, info, call, &why)) {
+        if (why.code != ERR_ABSENT)
+            *err = why;
+        return false;
+    }
+    return info->size == total_size(up) && strcmp(info->etag, etag) == 0;
 }
 
 static bool complete_xml(const struct store_upload *up, struct buf *xml, struct err *err)
@@ -281,11 +288,11 @@ static bool send_complete(struct store_upload *up, const struct buf *xml, bool c
         s3_fill_info(reply.x, total_size(up), info);
         memcpy(info->etag, result.etag, sizeof(info->etag));
     } else if (ok) {
-        ok = is_ours(up, info, call) ||
+        ok = is_ours(up, info, call, err) ||
              err_set(err, ERR_UNAVAILABLE, "%s: the store has put it together, but it is not there",
                      req.what);
     } else if (strcmp(reply.error.code, "NoSuchUpload") == 0 || err->code == ERR_EXISTS) {
-        ok = is_ours(up, info, call); /* the answer to an earlier try may have been lost */
+        ok = is_ours(up, info, call, err); /* the answer to an earlier try may have been lost */
     }
     *unsupported = !ok && err->code == ERR_UNSUPPORTED;
     s3_reply_free(&reply);

@@ -188,7 +188,8 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
                        struct fs_entry *out, const struct call *call, struct err *err)
 {
     (void)pid;
-    const struct call bounded = may_be_new(fs, dir, name) ? bounded_for_writers(fs, call) : *call;
+    const struct call bounded =
+        may_be_new(fs, dir, name) ? bounded_for_writers(fs, 1, call) : *call;
     struct node *node = new_backup_find(fs, dir, name);
     if (node == NULL)
         node = find(fs, dir, name, CATALOG_MAX_AGE_MS, &bounded, err);
@@ -201,7 +202,7 @@ static bool dir_lookup(struct fs *fs, struct node *dir, const char *name, pid_t 
 
 static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, struct err *err)
 {
-    const struct call bounded = bounded_for_writers(fs, call);
+    const struct call bounded = bounded_for_writers(fs, 1, call);
     struct catalog *c = backups_catalog(fs, 0, &bounded, err);
     if (c == NULL)
         return false;
@@ -252,7 +253,7 @@ static bool dir_rename(struct fs *fs, struct node *dir, const char *name, const 
     struct node *top = new_backup_find(fs, dir, name);
     if (top == NULL)
         return err_set(err, ERR_DENIED, "basebackups/%s cannot be renamed", name);
-    const struct call bounded = bounded_for_writers(fs, call);
+    const struct call bounded = bounded_for_writers(fs, 1, call);
     struct node *over = new_backup_find(fs, dir, new_name); /* somebody else writes that one */
     if (over == NULL)
         over = find(fs, dir, new_name, 0, &bounded, err);

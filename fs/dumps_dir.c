@@ -180,7 +180,7 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
     struct page_question q = {.fs = fs,
                               .what = {.prefix = prefix, .delimiter = "/", .token = dir->token}};
     (void)snprintf(what, sizeof(what), "listing dumps/%.90s", path);
-    const struct call bounded = bounded_for_writers(fs, call);
+    const struct call bounded = bounded_for_writers(fs, 4, call);
     bool ok = persist(&fs->persistence, what, &bounded, page_attempt, &q, err);
     for (size_t i = 0; ok && i < q.page.count; i++)
         ok = list_entry(fs, dir, &q, &q.page.entries[i], err);

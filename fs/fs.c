@@ -221,10 +221,10 @@ void attr_fill(const struct fs *fs, const struct node *node, mode_t type, uint64
     out->attr.st_mtim.tv_sec = out->attr.st_atim.tv_sec = out->attr.st_ctim.tv_sec = mtime_s;
 }
 
-struct call bounded_for_writers(const struct fs *fs, const struct call *call)
+struct call bounded_for_writers(const struct fs *fs, unsigned part, const struct call *call)
 {
     struct call bounded = *call;
-    int64_t deadline_ms = now_ms() + fs->opt.write_timeout_ms / 4;
+    int64_t deadline_ms = now_ms() + fs->opt.write_timeout_ms / part;
     if (!fs->opt.read_only && fs->opt.hard && deadline_ms < bounded.deadline_ms)
         bounded.deadline_ms = deadline_ms;
     return bounded;

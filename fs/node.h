@@ -149,9 +149,10 @@ void attr_fill(const struct fs *fs, const struct node *node, mode_t type, uint64
                int64_t mtime_s, struct fs_entry *out);
 
 /* CALL, for what the kernel asks with a directory's lock held, or a program before it writes: those
- * who wait for that lock cannot be killed, and no time-out of theirs has begun. Bounded on a mount
- * that writes, unless it is soft, which has a limit of its own. */
-struct call bounded_for_writers(const struct fs *fs, const struct call *call);
+ * who wait for that lock cannot be killed, and no time-out of theirs has begun. Bounded to
+ * write_timeout divided by PART on a mount that writes, unless it is soft, which has a limit of its
+ * own. */
+struct call bounded_for_writers(const struct fs *fs, unsigned part, const struct call *call);
 
 /* How long the kernel may believe what it was told of an archived file. Its content does not change
  * under its name; should another host delete it, opening it finds out. */

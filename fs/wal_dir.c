@@ -324,7 +324,7 @@ static bool dir_list(struct fs *fs, struct dir *dir, const struct call *call, st
         return false;
     struct page_question q = {
         .fs = fs, .what = {.prefix = WAL_KEY_PREFIX, .delimiter = "/", .token = dir->token}};
-    const struct call bounded = bounded_for_writers(fs, call);
+    const struct call bounded = bounded_for_writers(fs, 4, call);
     if (!persist(&fs->persistence, "listing wal/", &bounded, page_attempt, &q, err))
         return false;
     bool ok = list_page(fs, dir, &q.page, &bounded, err);
@@ -410,7 +410,7 @@ out:
 static bool unlink_archived(struct fs *fs, struct node *dir, const char *name,
                             const struct call *call, struct err *err)
 {
-    const struct call bounded = bounded_for_writers(fs, call);
+    const struct call bounded = bounded_for_writers(fs, 4, call);
     if (!wal_delete_add(fs->wal_delete, name, &bounded, err))
         return false;
     fetcher_drop(fs->fetcher, name);

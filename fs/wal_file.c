@@ -111,7 +111,7 @@ static bool file_getattr(struct fs *fs, struct node *node, struct fs_entry *out,
     stage_unref(stage);
     if (!local) {
         struct wal_stat st;
-        const struct call bounded = bounded_for_writers(fs, call);
+        const struct call bounded = bounded_for_writers(fs, 4, call);
         int64_t begun_ms = now_ms();
         if (wal_stat(fs, name, &st, &bounded, err)) {
             pthread_mutex_lock(&f->lock);
