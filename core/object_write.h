@@ -13,9 +13,9 @@ struct object_write_options {
     struct store *store; /* borrowed, like pgp, the pools and call */
     struct openpgp *pgp;
     struct pool *pool; /* parts are stored from here */
-    /* The coding, which lasts as long as its writer likes, takes a thread of this one; ERR_BUSY when
-     * none is left. NULL: of the other, where such jobs must never be so many that they wait for
-     * parts that cannot start. */
+    /* The coding, which lasts as long as its writer likes, takes a thread of this one; ERR_BUSY
+     * when none is left. NULL: of the other, where such jobs must never be so many that they wait
+     * for parts that cannot start. */
     struct pool *coders;
     const char *key; /* copied */
     bool only_if_absent;

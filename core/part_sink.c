@@ -200,7 +200,8 @@ static bool is_ours(struct part_sink *s, const struct store_body *body, const st
         s->opt.store->ops->get(s->opt.store, s->key, 0, UINT64_MAX, &info, call, &why);
     char *chunk = there == NULL || info.size != body->size ? NULL : malloc(body->size + 1);
     ssize_t n = chunk == NULL ? -1 : source_read_full(there, chunk, body->size + 1, &why);
-    bool same = n == (ssize_t)body->size && memcmp(chunk, body->mem, body->size) == 0;
+    bool same =
+        chunk != NULL && n == (ssize_t)body->size && memcmp(chunk, body->mem, body->size) == 0;
     free(chunk);
     source_close(there);
     if (same && s->opt.info != NULL)
