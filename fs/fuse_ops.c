@@ -39,10 +39,38 @@ static pid_t pid_of(fuse_req_t req)
     return fuse_req_ctx(req)->pid;
 }
 
+/* A signal that the program handles ends a wait, but not what a store in good health would answer
+ * in this time: programs get signals while they work, and few expect open(2) to fail with EINTR. */
+#define SIGNAL_PATIENCE_MS 1000
+
+struct late_interrupt {
+    struct request_table *requests;
+    uint64_t number;
+    pid_t pid;
+};
+
+static void interrupt_late(void *arg)
+{
+    struct late_interrupt *late = arg;
+    (void)cancel_sleep_ms(NULL, SIGNAL_PATIENCE_MS);
+    request_interrupt(late->requests, late->number, process_is_dying(late->pid));
+    free(late);
+}
+
 static void on_interrupt(fuse_req_t req, void *data)
 {
-    request_interrupt(&server_of(req)->requests, (uint64_t)(uintptr_t)data,
-                      process_is_dying(pid_of(req)));
+    struct fuse_server *server = server_of(req);
+    uint64_t number = (uint64_t)(uintptr_t)data;
+    bool dying = process_is_dying(pid_of(req));
+    struct late_interrupt *late = dying ? NULL : malloc(sizeof(*late));
+    struct err ignored = ERR_INIT;
+    if (late != NULL) {
+        *late = (struct late_interrupt){&server->requests, number, pid_of(req)};
+        if (pool_submit(server->opt.local_pool, interrupt_late, late, &ignored))
+            return;
+        free(late);
+    }
+    request_interrupt(&server->requests, number, dying);
 }
 
 static void begin(fuse_req_t req, struct request *r, enum metric_work work, bool publishing)

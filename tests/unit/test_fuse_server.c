@@ -266,6 +266,25 @@ static void a_signal_ends_what_waits(void **state)
     }
 }
 
+/* What is answered a moment later goes on. On a machine that stands still it is no moment. */
+static void a_handled_signal_leaves_a_short_wait_alone(void **state)
+{
+    (void)state;
+    int result = EINTR;
+    mem_archive_segment(env.mem, SEG, MIB, 1);
+    for (int i = 0; i < 10 && result == EINTR; i++) {
+        await_none();
+        mem_hang(env.mem, MEM_HEAD);
+        struct use *u = start("wal/" SEG, read_interruptibly);
+        await_hanging(1);
+        use_signal(u, SIGINT);
+        assert_int_equal(use_run("status", use_list), 0); /* which comes behind the interrupt */
+        mem_heal(env.mem);
+        result = use_wait(u);
+    }
+    assert_int_equal(result, 0);
+}
+
 static void a_kill_ends_what_waits(void **state)
 {
     (void)state;
@@ -472,6 +491,7 @@ int main(void)
         FUSE_TEST(lookups_in_one_directory_do_not_wait_for_each_other),
         FUSE_TEST(cached_reads_go_on_during_an_outage),
         FUSE_TEST(a_signal_ends_what_waits),
+        FUSE_TEST(a_handled_signal_leaves_a_short_wait_alone),
         FUSE_TEST(a_kill_ends_what_waits),
         FUSE_TEST(a_handled_signal_leaves_a_close_alone),
         FUSE_TEST(a_killed_writers_close_ends),
